@@ -1,0 +1,945 @@
+/*
+ * relayd: the contracts between the files, from the bottom layer to the top.
+ *
+ * One section per file, in the order of the layers (README.md has the map).
+ * A file calls the sections above its own, never one below; tests/layers.sh
+ * checks it.  What only one file needs is declared in that file.
+ *
+ * Conventions: int functions return 0, or -1 with errno set, unless said
+ * otherwise.  A struct span is borrowed for the duration of the call.  A
+ * number's unit stands in its name or comment; plain waits are in seconds.
+ * Memory running out ends the process with EX_TEMPFAIL (see mem_alloc).
+ */
+#ifndef RELAYD_H
+#define RELAYD_H
+
+#include <sys/types.h>
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RELAYD_VERSION "0.1.0"
+
+#define PRINTF_LIKE(format, first) \
+	__attribute__((__format__(__printf__, format, first)))
+
+/* Limits on what comes from outside; each has a test at its edge. */
+enum {
+	LIMIT_LOCAL_PART = 64,		/* RFC 5321, 4.5.3.1.1 */
+	LIMIT_DOMAIN = 255,		/* 4.5.3.1.2 */
+	LIMIT_LABEL = 63,		/* RFC 1035, 2.3.4 */
+	LIMIT_ADDRESS = 254,		/* a path less its brackets, 4.5.3.1.3 */
+	LIMIT_COMMAND = 2048,		/* a command line with its CRLF */
+	LIMIT_COMMAND_FLOOD = 64 << 10, /* without any LF: the peer is no SMTP */
+	LIMIT_HEADER = 1 << 20,		/* the header section, octets */
+	LIMIT_HEADER_FIELD = 100 << 10, /* one field with its folding */
+	LIMIT_HEADER_FIELDS = 1000,
+	LIMIT_RECEIVED = 50,		/* more is a loop (RFC 5321, 6.3) */
+	LIMIT_ALIAS_DEPTH = 20,
+	LIMIT_ERRORS = 20,		/* refused commands a session */
+	LIMIT_JUNK = 100,		/* NOOP, RSET ... between two messages */
+	LIMIT_REPLY_LINE = 4 << 10,	/* a reply of the relayhost ... */
+	LIMIT_REPLY_LINES = 128,
+	LIMIT_REPLY = 64 << 10,
+	LIMIT_REPLY_KEPT = 1 << 10,	/* what is kept of it for log and queue */
+	LIMIT_LOG_LINE = 1 << 10,
+	LIMIT_CONFIG_FILE = 1 << 20,
+	LIMIT_ALIASES_FILE = 16 << 20,
+	LIMIT_SECRET = 16 << 10,
+};
+
+/* ---- log.c: one line per event ------------------------------------------ */
+
+enum log_target { LOG_TO_AUTO, LOG_TO_SYSLOG, LOG_TO_STDERR };
+
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG,
+};
+
+/*
+ * Choose where lines go and which are left out.  LOG_TO_AUTO is stderr when
+ * that is a pipe, a terminal or the journal, else syslog.  May be called
+ * again (reload).  Before the first call lines go to stderr from "info" up.
+ *
+ * On stderr a line starts with the time and host as in a syslog file, so that
+ * pflogsumm reads it; not on the journal, which adds its own.
+ */
+void log_open(enum log_target target, enum log_level level);
+
+/*
+ * Write "relayd/PART[PID]: text", or "relayd[PID]: text" when part is NULL.
+ * log_warning() and log_error() put "warning: " and "error: " before the
+ * text, as Postfix does.  Never blocks and never fails: lines that could not
+ * be written are counted and the count is reported with the next line that
+ * can.  A line is printable ASCII and at most LIMIT_LOG_LINE octets; anything
+ * else is escaped as \xNN, but text from outside must be given through
+ * buf_add_escaped() first so that it can't imitate other fields.
+ */
+void log_error(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
+void log_warning(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
+void log_info(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
+void log_debug(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* ---- buf.c: bytes that know their length -------------------------------- */
+
+/* Borrowed bytes; not NUL-terminated. */
+struct span {
+	const char *data;
+	size_t len;
+};
+
+/* Owned bytes that grow; all zero is an empty one. */
+struct buf {
+	char *data;
+	size_t len;
+	size_t size;
+};
+
+/* Owned NUL-terminated strings; all zero is an empty list. */
+struct strings {
+	char **item;
+	size_t count;
+};
+
+#define SPAN(literal) ((struct span){ (literal), sizeof(literal) - 1 })
+
+/* Memory, zeroed; running out logs and exits with EX_TEMPFAIL. */
+void *mem_alloc(size_t size);
+/* Resize an array to count members of size octets; new ones not zeroed. */
+void *mem_array(void *old, size_t count, size_t size);
+char *mem_text(const char *text); /* a copy; NULL stays NULL */
+
+struct span span_of(const char *text);	/* NULL is an empty span */
+struct span span_from(struct span s, size_t offset); /* what follows offset */
+struct span span_first(struct span s, size_t count); /* at most count octets */
+bool span_equal(struct span a, struct span b);
+bool span_equal_nocase(struct span a, struct span b);	/* ASCII */
+bool span_starts_nocase(struct span s, struct span prefix);
+struct span span_trim(struct span s);	/* no SP, TAB, CR, LF at the ends */
+/* Split at the first c: true, head and tail without it.  Else false, head = s,
+ * tail empty. */
+bool span_cut(struct span s, char c, struct span *head, struct span *tail);
+char *span_text(struct span s); /* an owned, NUL-terminated copy */
+
+void buf_free(struct buf *b);	/* frees the content; b is empty afterwards */
+void buf_wipe(struct buf *b);	/* the same for secrets: zeroed first */
+void buf_clear(struct buf *b);	/* len = 0; keeps the memory */
+void buf_reserve(struct buf *b, size_t more);
+void buf_append(struct buf *b, const void *data, size_t len);
+void buf_add(struct buf *b, struct span s);
+void buf_add_text(struct buf *b, const char *text);
+void buf_add_char(struct buf *b, char c);
+void buf_printf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
+void buf_vprintf(struct buf *b, const char *format, va_list ap)
+    PRINTF_LIKE(2, 0);
+void buf_drop(struct buf *b, size_t count); /* from the front */
+struct span buf_span(const struct buf *b);
+/* The content NUL-terminated (the NUL is not counted); valid until b changes. */
+const char *buf_text(struct buf *b);
+/* Printable ASCII for a log line: everything else, and '\\', as \xNN. */
+void buf_add_escaped(struct buf *b, struct span s);
+/* A JSON string with its quotes; what is not valid UTF-8 becomes U+FFFD. */
+void buf_add_json(struct buf *b, struct span s);
+
+void strings_add(struct strings *list, struct span s); /* copies s */
+void strings_free(struct strings *list); /* the list is empty afterwards */
+bool strings_have(const struct strings *list, struct span s); /* ASCII nocase */
+
+/* ---- util.c: the small things libc lacks -------------------------------- */
+
+struct instant {
+	int64_t mono_ms; /* CLOCK_MONOTONIC: for waits */
+	int64_t wall_ms; /* CLOCK_REALTIME: for dates and ages */
+};
+
+/* The one place that asks the time (tests replace it by --wrap). */
+void clock_read(struct instant *now);
+
+enum { DATE_MAX = 40 };
+/* RFC 5322, 3.3: "Tue, 24 Nov 2026 05:14:29 +0000", local zone. */
+void date_format(char out[DATE_MAX], int64_t wall_ms);
+
+int fd_nonblocking(int fd);
+void fd_close(int *fd); /* closes unless -1; *fd = -1; keeps errno */
+int write_all(int fd, struct span s); /* EINTR and short writes handled */
+
+/*
+ * Append the content of a regular file.  Never blocks on a FIFO or device
+ * (EINVAL), nor reads more than limit octets (EFBIG).
+ * st, if not NULL, receives what fstat() said of the very file read.
+ */
+struct stat;
+int file_read(const char *path, size_t limit, struct buf *out, struct stat *st);
+
+uint64_t random_bits(void); /* from getrandom() */
+
+/* Whole of s: decimal digits, at most max.  No sign, no spaces. */
+bool parse_number(struct span s, uint64_t max, uint64_t *out);
+bool parse_size(struct span s, uint64_t *octets);    /* "64K" "25M" "1G" "0" */
+bool parse_duration(struct span s, int64_t *seconds); /* "30s" "5m" "4h" "5d" "0" */
+
+/* CRC-32C (Castagnoli) of more data; start with 0. */
+uint32_t crc32c(uint32_t crc, const void *data, size_t len);
+
+/* ---- loop.c: waits for descriptors, timers and signals ------------------- */
+
+struct loop;
+
+#define LOOP_READ 1u
+#define LOOP_WRITE 2u
+
+/* A wait owned by the caller, who sets handler and arg; all else zero. */
+struct timer {
+	void (*handler)(void *arg);
+	void *arg;
+	int64_t at_ms; /* CLOCK_MONOTONIC */
+	size_t place;  /* 0: not running; else 1 + its index in the heap */
+};
+
+struct loop *loop_new(void);
+void loop_free(struct loop *l);
+
+/*
+ * Watch fd, or change what is watched.  events: LOOP_READ | LOOP_WRITE, or 0
+ * for hang-ups only.  Level-triggered.  An error or hang-up is told as both.
+ * The handler may close and unwatch any descriptor, its own too: events
+ * already fetched for it are dropped.
+ */
+int loop_watch(struct loop *l, int fd, unsigned events,
+    void (*handler)(void *arg, unsigned events), void *arg);
+void loop_unwatch(struct loop *l, int fd); /* before close(); fine if unknown */
+
+void loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms);
+void loop_timer_clear(struct loop *l, struct timer *t); /* fine if not running */
+
+/* Block signo and have handler called from the loop instead. */
+int loop_signal(struct loop *l, int signo, void (*handler)(void *arg), void *arg);
+
+/* Call handler at the end of every turn, in the order of registration. */
+void loop_at_turn_end(struct loop *l, void (*handler)(void *arg), void *arg);
+void loop_hurry(struct loop *l); /* the next turn does not wait */
+
+struct instant loop_now(const struct loop *l); /* read once per turn */
+
+int loop_run(struct loop *l);	/* until loop_stop(): 0; -1 if waiting fails */
+int loop_turn(struct loop *l);	/* one turn (tests) */
+void loop_stop(struct loop *l);
+
+/* ---- smtp.c: SMTP grammar; no input or output ---------------------------- */
+
+enum smtp_verb {
+	SMTP_UNKNOWN,
+	SMTP_EHLO,
+	SMTP_HELO,
+	SMTP_MAIL,
+	SMTP_RCPT,
+	SMTP_DATA,
+	SMTP_BDAT,
+	SMTP_RSET,
+	SMTP_NOOP,
+	SMTP_VRFY,
+	SMTP_EXPN,
+	SMTP_HELP,
+	SMTP_QUIT,
+	SMTP_STARTTLS,
+	SMTP_AUTH,
+	SMTP_HTTP, /* GET, POST, ..., "Host:": a browser, to be hung up on */
+	SMTP_VERBS,
+};
+
+/*
+ * The verb of a command line (no line end), case ignored, and its argument:
+ * what follows the one space behind the verb, trailing spaces dropped.
+ */
+enum smtp_verb smtp_command(struct span line, struct span *arg);
+
+#define ADDRESS_BARE 1u	/* a local part without a domain is fine */
+#define ADDRESS_UTF8 2u	/* RFC 6531: valid UTF-8 in both parts is fine */
+
+/*
+ * Is this whole text one address (RFC 5321, 4.1.2 Mailbox), within the
+ * limits, without control bytes?  The only judge of addresses: nothing that
+ * it refuses is written to envelope, wire or log.  A domain may be an address
+ * literal.  The null sender is no address.
+ */
+bool smtp_address_valid(struct span address, unsigned flags);
+
+/* Split a valid address at its last '@'; domain.data is NULL without one. */
+void smtp_address_split(struct span address, struct span *local,
+    struct span *domain);
+
+/*
+ * Take "FROM:<path> parameters" or "TO:..." apart (keyword: SPAN("FROM:")).
+ * address: without brackets and source route; empty for <>.
+ * returns  NULL, or the whole reply to refuse the command with.
+ */
+const char *smtp_path(struct span arg, struct span keyword, bool utf8,
+    struct span *address, struct span *parameters);
+
+struct smtp_mail {
+	uint64_t size;	/* SIZE (RFC 1870); 0 when not given */
+	bool eight_bit; /* BODY=8BITMIME (RFC 6152) */
+	bool utf8;	/* SMTPUTF8 (RFC 6531) */
+};
+
+/* The parameters of MAIL; returns NULL, or the whole reply to refuse with. */
+const char *smtp_mail_parameters(struct span parameters, struct smtp_mail *mail);
+/* The same for RCPT, which has none in this version. */
+const char *smtp_rcpt_parameters(struct span parameters);
+/* "12345 LAST" (RFC 3030); false: not to be understood. */
+bool smtp_bdat(struct span arg, uint64_t *octets, bool *last);
+/* An EHLO or HELO argument that may stand in Received (RFC 5321, 4.1.1.1). */
+bool smtp_helo_valid(struct span name);
+
+/*
+ * From what a client sends to the one form that the spool holds: every line
+ * ends in CRLF; a bare LF or bare CR is a line end too (progress bars).
+ * CRLF "." CRLF alone ends DATA; dots are unstuffed.  All zero to start.
+ */
+struct smtp_decoder {
+	int state;     /* smtp.c's own */
+	bool bare;     /* a bare LF or CR has been seen */
+};
+
+/*
+ * DATA: decode from in, append to out; returns the octets taken.  *end is set
+ * when the end of data was among them; what follows is commands.
+ */
+size_t smtp_decode_data(struct smtp_decoder *d, struct span in,
+    struct buf *out, bool *end);
+/* BDAT: decode a piece of a chunk, all of it; no dots. */
+void smtp_decode_chunk(struct smtp_decoder *d, struct span in, struct buf *out);
+/* The text is complete: gives an unfinished last line its CRLF. */
+void smtp_decode_end(struct smtp_decoder *d, struct buf *out);
+
+/* Dot-stuff canonical text (RFC 5321, 4.5.2); *line_start: true at first. */
+void smtp_encode_dots(bool *line_start, struct span in, struct buf *out);
+
+enum smtp_reply_state { SMTP_REPLY_MORE, SMTP_REPLY_DONE, SMTP_REPLY_BAD };
+
+/* A reply being read; all zero to start, zeroed again for the next. */
+struct smtp_reply {
+	int code;	/* 200 ... 599; 0: none yet */
+	unsigned lines;
+	size_t octets;
+	size_t len;			 /* of text */
+	char text[LIMIT_REPLY_KEPT + 1]; /* "250 2.0.0 OK": lines joined by a
+					    space, NUL-terminated, raw bytes
+					    but without CR, LF, NUL */
+};
+
+/* One more line, without its end (RFC 5321, 4.2.1).  BAD: not SMTP, the codes
+ * differ, or over a limit. */
+enum smtp_reply_state smtp_reply_line(struct smtp_reply *r, struct span line);
+/* The enhanced status code in a reply text, or one made from code ("4.0.0");
+ * RFC 3463, 2034.  out: at least 12 octets. */
+void smtp_reply_status(const char *text, int code, char out[12]);
+
+#define SMTP_CAN_PIPELINING 1u
+#define SMTP_CAN_8BITMIME 2u
+#define SMTP_CAN_SMTPUTF8 4u
+#define SMTP_CAN_CHUNKING 8u
+#define SMTP_CAN_DSN 16u
+#define SMTP_CAN_STARTTLS 32u
+#define SMTP_CAN_SIZE 64u
+#define SMTP_AUTH_PLAIN 256u
+#define SMTP_AUTH_LOGIN 512u
+#define SMTP_AUTH_OTHER 1024u /* a mechanism that we do not know */
+
+/* The bits of one EHLO reply line ("250-SIZE 1000", no CRLF), 0 if none;
+ * *size_limit is set when it is SIZE with a number. */
+unsigned smtp_capability(struct span line, uint64_t *size_limit);
+
+/* ---- rewrite.c: headers and addresses on their way in -------------------- */
+
+struct aliases;
+
+/*
+ * Parse aliases(5): continuation lines, quotes, comments, "*:" catch-all.
+ * Lines that can't be used (syntax; |program, /file, :include:) are told to
+ * warn and left out.  Keys are folded to lower case.
+ */
+struct aliases *aliases_parse(struct span text,
+    void (*warn)(void *arg, unsigned line, const char *text), void *arg);
+void aliases_free(struct aliases *a);
+size_t aliases_count(const struct aliases *a);
+
+enum from_mode { FROM_MISSING, FROM_LOCAL, FROM_ALWAYS };
+
+/* What to rewrite by; everything is borrowed. */
+struct rewrite_rules {
+	const char *hostname;
+	const char *origin;
+	const struct strings *local_names;
+	const struct aliases *aliases; /* NULL: none */
+	const char *local_to;	       /* "": not set */
+	const char *from;	       /* "": not set */
+	enum from_mode from_mode;
+	size_t recipient_limit;
+};
+
+enum rewrite_result {
+	REWRITE_OK,
+	REWRITE_DEEP,	  /* aliases nested over LIMIT_ALIAS_DEPTH */
+	REWRITE_TOO_MANY, /* over recipient_limit */
+};
+
+/*
+ * The recipients that an accepted address stands for, appended to out unless
+ * they are there already (domain and local part compared without case):
+ * aliases, local_to, origin, in this order (design: section 5).  A cycle is
+ * cut; its member stays as its own address.
+ */
+enum rewrite_result rewrite_recipient(const struct rewrite_rules *rules,
+    struct span address, struct strings *out);
+
+/* The envelope sender to use for what was given ("" is the null sender and
+ * stays); owned by the caller. */
+char *rewrite_sender(const struct rewrite_rules *rules, struct span sender);
+
+/*
+ * Look for the end of the header section in canonical text (CRLF).
+ * scanned  in and out: what has been looked at before; 0 at first.
+ * header   receives its length, without the empty line.
+ * body     receives where the body begins.
+ * returns  true when found: at the empty line, or before the first line that
+ *          can't be a header field or its continuation.
+ */
+bool header_end(struct span text, size_t *scanned, size_t *header, size_t *body);
+
+/* What Received and the missing fields are made of; everything is borrowed. */
+struct rewrite_facts {
+	const char *id;	      /* queue id */
+	const char *client;   /* "localhost [127.0.0.1]", "userid 1000" */
+	const char *helo;     /* "" when none */
+	const char *protocol; /* "ESMTP", "SMTP", "UTF8SMTP" */
+	const char *sender;   /* envelope sender as rewritten; "" null */
+	const char *recipient; /* the only recipient, or NULL */
+	int64_t wall_ms;
+};
+
+/*
+ * The new header section (without the empty line) into out: Received on top,
+ * Bcc and Return-Path gone, bare and local addresses completed, missing Date,
+ * Message-ID, From added.  A complete, valid header keeps its other bytes.
+ * A "From " line at the top and a byte order mark are dropped.
+ * returns  NULL, or the whole reply to refuse with (loop, NUL, too large).
+ */
+const char *rewrite_header(const struct rewrite_rules *rules,
+    const struct rewrite_facts *facts, struct span header, struct buf *out);
+
+/*
+ * Append the addresses (raw: "root", "a@b") of To, Cc and Bcc, and of their
+ * Resent- forms instead when there are any, groups and comments parsed away.
+ * returns  NULL, or the name of the field that can't be parsed.
+ */
+const char *header_recipients(struct span header, struct strings *out);
+/* The addresses of one list, as on the command line ("A <a@b>, c"). */
+bool address_list(struct span list, struct strings *out);
+bool header_has(struct span header, struct span name); /* "From" */
+
+/* ---- config.c: relayd.conf into a checked struct config ------------------ */
+
+enum tls_mode { TLS_STARTTLS, TLS_IMPLICIT, TLS_OPPORTUNISTIC, TLS_NONE };
+enum auth_mode { AUTH_AUTO, AUTH_PLAIN, AUTH_LOGIN, AUTH_NONE };
+enum family { FAMILY_ANY, FAMILY_IPV4, FAMILY_IPV6 };
+
+struct config_listen {
+	char *address;	/* as written: "unix:/path", "127.0.0.1:25", "[::1]:25" */
+	mode_t mode;	/* of a unix socket */
+	struct strings allow; /* CIDR blocks; empty: loopback */
+	bool reject_bare_newline;
+	bool implicit;	/* a default one: a warning if it can't be bound */
+	unsigned line;
+};
+
+struct config_relay {
+	char *name;
+	char *host;	/* without brackets */
+	unsigned port;
+	enum tls_mode tls;
+	char *tls_ca_file;	/* the one to use; "" : libcurl's default */
+	bool tls_verify;
+	int tls_min;		/* 12 or 13 */
+	enum auth_mode auth;
+	char *user;		/* "": no login */
+	char *password;		/* from the file; "" when elsewhere */
+	char *password_file;
+	char *password_credential;
+	unsigned connections;
+	unsigned pipeline;
+	unsigned messages_per_connection;
+	unsigned recipients_per_message;
+	int64_t idle;
+	int64_t timeout;
+	int64_t connect_timeout;
+	enum family family;
+	unsigned line;
+};
+
+struct config {
+	char *path;		/* of the file */
+	char *hostname;
+	char *origin;
+	struct strings local_names;
+	char *aliases;		/* "" : none */
+	bool aliases_given;	/* written down: a missing file is a warning */
+	char *local_to;
+	char *spool;
+	char *user;
+	char *control;		/* path of the unix socket, without "unix:" */
+	struct config_listen *listen;
+	size_t listen_count;
+	struct config_relay *relay; /* in file order; at least one */
+	size_t relay_count;
+	char *from;
+	enum from_mode from_mode;
+	uint64_t message_size_limit;
+	size_t recipient_limit;
+	uint64_t min_free_space;
+	unsigned connection_limit;
+	int64_t client_timeout;
+	int64_t *retry;		/* waits after the 1st, 2nd ... failure */
+	size_t retry_count;
+	int64_t queue_lifetime;
+	enum log_target log;
+	enum log_level log_level;
+	unsigned references;
+};
+
+/*
+ * Read and check a configuration file.
+ * errors   every error, one a line, "FILE:LINE: KEY: text\n".
+ * warnings the same for what is legal but unwise.
+ * returns  with one reference, or NULL when there is any error.
+ */
+struct config *config_load(const char *path, struct buf *errors,
+    struct buf *warnings);
+struct config *config_hold(struct config *c); /* one more reference */
+void config_release(struct config *c);	      /* NULL is fine */
+
+/*
+ * The password of a relay, read afresh (as the daemon's user), one trailing
+ * newline dropped.  An empty one is an error; so is a file that others can
+ * read (the text has the chmod that mends it).
+ * returns 0, or -1 with a line of text for the user in error.
+ */
+int config_password(const struct config_relay *r, struct buf *password,
+    struct buf *error);
+
+/* Fill in the rules from the configuration (aliases apart). */
+void config_rules(const struct config *c, struct rewrite_rules *rules);
+
+/* ---- queue.c: the spool --------------------------------------------------- */
+
+/* A queue id: 60 bits of time and chance; in text, 12 letters and digits. */
+typedef uint64_t queue_id;
+enum { QUEUE_ID_MAX = 13 };
+void queue_id_text(queue_id id, char out[QUEUE_ID_MAX]);
+bool queue_id_parse(struct span text, queue_id *id);
+
+enum recipient_state {
+	RECIPIENT_WAITING = '-',
+	RECIPIENT_SENT = '+',
+	RECIPIENT_FAILED = 'x',
+};
+
+struct recipient {
+	char *address;	/* to send to */
+	char *original; /* as the client gave it */
+	enum recipient_state state;
+	bool tried;	/* in the present attempt; not stored */
+};
+
+/* An envelope; owned by whoever made it, envelope_clear() frees its members. */
+struct envelope {
+	char *sender;		/* "" is the null sender */
+	char *original_sender;
+	char *client;		/* for the log and the list; "" unknown */
+	int64_t uid;		/* of a local peer; -1 unknown */
+	int64_t arrived_ms;	/* wall clock */
+	bool eight_bit;
+	bool utf8;
+	struct recipient *recipient;
+	size_t recipient_count;
+};
+void envelope_clear(struct envelope *e);
+void envelope_add(struct envelope *e, const char *address, const char *original);
+
+enum queue_place { PLACE_NEW, PLACE_CUR, PLACE_HOLD, PLACE_FAILED, PLACES };
+
+struct queue;
+
+#define QUEUE_READ_ONLY 1u /* no lock, nothing made or cleaned: for listing */
+
+/*
+ * Open the spool, making its directories (0700).  Takes the spool's lock for
+ * life: when another process has it, returns NULL with errno EBUSY and its
+ * pid in *owner (0: unknown).
+ */
+struct queue *queue_open(const char *path, unsigned flags, pid_t *owner);
+void queue_close(struct queue *q);
+
+/* Is there room for a message of so many octets above min_free? */
+bool queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free);
+
+/* --- a message on its way in --- */
+
+struct msg;
+
+/* Begin a message; writes nothing yet.  Its id is known at once. */
+struct msg *queue_begin(struct queue *q);
+queue_id msg_id(const struct msg *m);
+/* The envelope, once, before any content; copied. */
+void msg_envelope(struct msg *m, const struct envelope *e);
+/* More content, canonical text.  An error (ENOSPC, EIO, ...) is remembered
+ * and returned by every later call and by the commit. */
+int msg_write(struct msg *m, struct span content);
+uint64_t msg_size(const struct msg *m); /* content so far, octets */
+void msg_abort(struct msg *m);		/* NULL is fine; nothing stays */
+
+/*
+ * Ask for the message to be made durable.  Consumes m.  The handler is called
+ * from queue_sync(), never from within this call, with
+ *   error 0: file and directory entry are on stable storage; only then may
+ *            the caller answer 250, which takes over the responsibility
+ *            (RFC 5321, 4.2.5 and 6.1).
+ *   error:   an errno; nothing is queued.
+ */
+typedef void queue_committed(void *arg, queue_id id, int error);
+void queue_commit(struct msg *m, queue_committed *handler, void *arg);
+
+/*
+ * Make durable what this turn's commits and marks left to do, together, at
+ * most a group at a time.  Called at the end of each turn of the loop.
+ * returns true when more is waiting, so the next turn should come at once.
+ */
+bool queue_sync(struct queue *q);
+/* Syncs failed three times in a row: accepting should stop (451 4.3.0). */
+bool queue_is_failing(const struct queue *q);
+
+/* --- a message on its way out --- */
+
+struct entry {
+	queue_id id;
+	struct envelope envelope;
+	uint64_t size;		/* content, octets */
+	unsigned attempts;	/* failures of its own so far */
+	int64_t next_ms;	/* wall clock: not before; 0: at once */
+	/* queue.c's own: */
+	struct queue *queue;
+	int fd;
+	enum queue_place place;
+	uint64_t content_at;
+	uint64_t read_at;
+	uint32_t crc;
+	uint32_t crc_wanted;
+};
+
+/*
+ * Open a queued message to send it: moves it to cur/.
+ * returns NULL with errno: ENOENT it is gone; EBADMSG it was damaged and is
+ * now in failed/ (logged); others: try again later.
+ */
+struct entry *queue_take(struct queue *q, queue_id id);
+/* Content in order.  0 at the end; -1 EBADMSG when the checksum of the whole
+ * is wrong, before the last piece is handed out. */
+ssize_t entry_read(struct entry *e, char *out, size_t size);
+void entry_rewind(struct entry *e);
+/* Record what became of a recipient; durable within a second.  A failed one
+ * shows in failed/ at once. */
+void entry_mark(struct entry *e, size_t recipient, enum recipient_state state);
+/* Record an attempt: attempts, the next try, the reason (at most 400 octets
+ * are kept, printable ASCII).  Does not count as a change of content. */
+void entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
+    const char *reason);
+/* No recipient waits: remove the message, or leave it in failed/ when one has
+ * failed.  Frees e.  Needs no free disk space. */
+void entry_finish(struct entry *e);
+void entry_close(struct entry *e); /* it stays queued.  NULL is fine */
+
+/* From failed/ or hold/ back to the queue, failed recipients waiting again,
+ * attempts 0.  errno ENOENT when it is not there. */
+int queue_release(struct queue *q, queue_id id);
+
+/* --- looking --- */
+
+struct queue_info {
+	queue_id id;
+	enum queue_place place;
+	char name[64];		/* the file's name, escaped; for damaged ones */
+	bool damaged;
+	uint64_t size;
+	unsigned attempts;
+	int64_t next_ms;
+	char reason[512];
+	struct envelope envelope; /* only with QUEUE_WALK_ENVELOPE */
+};
+
+struct queue_walk;
+#define QUEUE_WALK_ENVELOPE 1u
+/* Walk over one place (or all: PLACES) in no order. */
+struct queue_walk *queue_walk_new(struct queue *q, enum queue_place place,
+    unsigned flags);
+/* Next message: true, or false at the end.  info stays valid until the next
+ * call.  What is no message of ours is moved to failed/ where that can be
+ * done (unless read-only), logged once and skipped. */
+bool queue_walk_next(struct queue_walk *w, const struct queue_info **info);
+void queue_walk_free(struct queue_walk *w);
+
+/* ---- conn.c: a connection to the relayhost -------------------------------- */
+
+/* What is wrong with a relay (never with a message). */
+enum fault_kind {
+	FAULT_NONE,
+	FAULT_CONFIG,	   /* a file or password that we can't use */
+	FAULT_DNS,
+	FAULT_CONNECT,	   /* refused, unreachable, timed out */
+	FAULT_GREETING,	   /* 421 or 554 instead of 220, or no SMTP */
+	FAULT_EHLO,
+	FAULT_STARTTLS,	   /* not offered or refused: nothing was sent */
+	FAULT_TLS,	   /* the handshake failed */
+	FAULT_CERTIFICATE, /* not trusted, expired, wrong name */
+	FAULT_AUTH,	   /* refused, or no mechanism that we can use */
+	FAULT_NO_AUTH,	   /* AUTH is not offered although we have a login */
+	FAULT_SHUTDOWN,	   /* 421 in a session */
+	FAULT_ACCOUNT,	   /* 530, 535 ... to a mail command */
+	FAULT_LOST,	   /* connection lost in a transaction */
+	FAULT_TIMEOUT,
+	FAULT_PROTOCOL,	   /* replies that nobody asked for, or garbage */
+	FAULTS,
+};
+const char *fault_name(enum fault_kind kind); /* "dns", "certificate" ... */
+
+struct fault {
+	enum fault_kind kind;
+	int code;	/* reply code, or 0 */
+	char text[768]; /* what happened, in words a person can act on, with the
+			   relayhost's own words; printable ASCII */
+};
+
+struct connector; /* libcurl's multi handle on the loop */
+struct conn;
+
+struct connector *connector_new(struct loop *l); /* NULL: logged why */
+void connector_free(struct connector *c);
+
+struct conn_handlers {
+	void (*ready)(void *arg); /* TLS verified, logged in: talk */
+	/* It can't be had.  The owner calls conn_close(). */
+	void (*failed)(void *arg, const struct fault *fault);
+	void (*event)(void *arg, unsigned events); /* once ready */
+};
+
+/*
+ * Open a connection: DNS, TCP, greeting, EHLO, STARTTLS or TLS, certificate,
+ * AUTH; all within r->connect_timeout.  Nothing secret goes out before TLS is
+ * verified; "ready" is only told with a 235 seen where there is a login.
+ * The handlers are called from the loop, never from within this call.
+ * config and r must stay until conn_close().
+ */
+struct conn *conn_open(struct connector *c, const struct config *config,
+    const struct config_relay *r, const struct conn_handlers *handlers,
+    void *arg);
+void conn_close(struct conn *c); /* no QUIT; NULL is fine */
+
+/* As send(2) and recv(2) on a non-blocking socket: -1 EAGAIN, 0 closed.
+ * Receive until EAGAIN.  After EAGAIN from conn_send() the next call must
+ * pass the same address and at least as many octets. */
+ssize_t conn_send(struct conn *c, const void *data, size_t len);
+ssize_t conn_recv(struct conn *c, void *data, size_t size);
+void conn_want(struct conn *c, unsigned events); /* LOOP_READ | LOOP_WRITE */
+
+const char *conn_peer(const struct conn *c); /* "host[192.0.2.1]:587"; while it
+    is not connected "host:587" */
+const char *conn_tls(const struct conn *c); /* "TLSv1.3 ..."; "" in clear */
+unsigned conn_can(const struct conn *c, uint64_t *size_limit); /* SMTP_CAN_* */
+
+/* ---- relay.c: the SMTP client dialogue ------------------------------------ */
+
+enum verdict {
+	VERDICT_NONE,	  /* not tried: nothing to hold against the message */
+	VERDICT_SENT,	  /* its end-of-data reply was awaited and is 2xx */
+	VERDICT_DEFERRED, /* refused for now (4xx) */
+	VERDICT_FAILED,	  /* refused for good (5xx) */
+	VERDICT_UNKNOWN,  /* lost between the end of data and its reply */
+};
+
+struct delivery_recipient {
+	size_t index;		/* into the envelope */
+	enum verdict verdict;
+	char status[12];	/* enhanced status code: "2.0.0" */
+	char *reply;		/* relayhost's words, or what happened */
+};
+
+/* One mail transaction to be made; owned by the maker all the time. */
+struct delivery {
+	struct entry *entry;
+	struct delivery_recipient *recipient;
+	size_t recipient_count;
+	int64_t begun_ms;  /* monotonic: MAIL was queued for writing */
+	int64_t setup_ms;  /* time that its connection's set-up took, if it is
+			      the first on it; else 0 */
+};
+
+struct relay_link; /* one connection and its dialogue */
+
+struct relay_handlers {
+	/* The next delivery to make on this link, or NULL: none now. */
+	struct delivery *(*next)(void *arg, struct relay_link *link);
+	/* Every recipient of d has its verdict; d is its maker's again. */
+	void (*done)(void *arg, struct relay_link *link, struct delivery *d);
+	/* Connected and logged in. */
+	void (*ready)(void *arg, struct relay_link *link);
+	/*
+	 * The link is no more (freed after this call); every delivery has been
+	 * given to done() before.  fault NULL: closed in good order: idle,
+	 * enough messages, told to, or the peer closed while nothing was asked.
+	 */
+	void (*closed)(void *arg, struct relay_link *link,
+	    const struct fault *fault);
+};
+
+/*
+ * Open a link.  It asks next() whenever its window has room, so with
+ * PIPELINING the end of one message and the start of the next go in one
+ * write, and with CHUNKING several messages are in flight; without them the
+ * window is one command.  config is held until the link is closed.
+ */
+struct relay_link *relay_open(struct connector *c, struct loop *l,
+    struct config *config, const struct config_relay *r,
+    const struct relay_handlers *handlers, void *arg);
+void relay_wake(struct relay_link *link);  /* there may be something next */
+void relay_shut(struct relay_link *link);  /* finish what runs, QUIT, close */
+bool relay_idle(const struct relay_link *link); /* ready and nothing to do */
+bool relay_ready(const struct relay_link *link); /* connected and logged in */
+const char *relay_peer(const struct relay_link *link); /* as conn_peer() */
+const char *relay_tls(const struct relay_link *link);  /* as conn_tls() */
+unsigned relay_sent(const struct relay_link *link); /* messages it took */
+
+/* ---- sched.c: which message goes where and when ---------------------------- */
+
+struct sched;
+
+struct sched *sched_new(struct loop *l, struct queue *q, struct connector *c,
+    struct config *config);
+void sched_free(struct sched *s);
+
+/* A message is in the queue, to be tried when wall clock reaches due_ms. */
+void sched_add(struct sched *s, queue_id id, int64_t due_ms);
+/* Read the spool and add what is there, in slices, from the loop. */
+void sched_start(struct sched *s);
+/* New configuration; running transactions end under the old one. */
+void sched_configure(struct sched *s, struct config *config);
+/* Begin nothing new, end what runs, then call stopped(). */
+void sched_stop(struct sched *s, void (*stopped)(void *arg), void *arg);
+
+/* Try a message now (ENOENT: not waiting), or all; lifts relays' pauses. */
+int sched_flush(struct sched *s, queue_id id);
+void sched_flush_all(struct sched *s);
+/* Lift one relay's pause; ENOENT: no such relay. */
+int sched_flush_relay(struct sched *s, struct span name);
+
+/* Told what became of a message: to control.c, for "relayctl test".
+ * text: the log line's words; settled: nothing more will happen by itself. */
+typedef void sched_observer(void *arg, queue_id id, const char *text,
+    bool sent, bool settled);
+void sched_observe(struct sched *s, sched_observer *observer, void *arg);
+
+struct sched_relay_status {
+	const char *name;
+	const char *host;
+	unsigned port;
+	bool paused;
+	unsigned connections;	/* open now */
+	int64_t retry_in_ms;	/* until the next probe, while paused */
+	struct fault fault;	/* the last one; kind FAULT_NONE: never */
+	int64_t fault_wall_ms;	/* when that was */
+	int64_t sent_wall_ms;	/* last success; 0: never */
+	const char *tls;	/* of the last connection; "" in clear, none yet */
+	uint64_t sent, deferred, failed; /* recipients, since start */
+};
+
+struct sched_status {
+	bool reading;	       /* the spool is still being read */
+	size_t waiting;	       /* messages not in flight */
+	size_t active;	       /* in flight */
+	int64_t oldest_ms;     /* wall clock arrival of the oldest; 0: none */
+};
+void sched_status(const struct sched *s, struct sched_status *status);
+/* index from 0; false: no such relay. */
+bool sched_relay_status(const struct sched *s, size_t index,
+    struct sched_relay_status *status);
+
+/* ---- submit.c: the SMTP server dialogue on the local sockets --------------- */
+
+struct submit;
+
+/* sched may be NULL: messages are only stored (--stdio). */
+struct submit *submit_new(struct loop *l, struct queue *q, struct sched *sched,
+    struct config *config);
+void submit_free(struct submit *s);
+
+/*
+ * Open a listener: binds l->address, or adopts fd (socket activation) unless
+ * it is -1.  A stale unix socket file is replaced, a living one is EADDRINUSE.
+ * returns 0, or -1 with errno and a line of text in error.
+ */
+int submit_listen(struct submit *s, const struct config_listen *l, int fd,
+    struct buf *error);
+/* New configuration: opens and closes listeners by difference.  -1: an error
+ * (text in error), and everything stays as it was. */
+int submit_configure(struct submit *s, struct config *config, struct buf *error);
+/* Close the listeners; sessions that are between messages get 421. */
+void submit_stop(struct submit *s);
+/* Is any message still being committed? */
+bool submit_busy(const struct submit *s);
+
+/* Serve one session on two descriptors, then call ended() (--stdio). */
+void submit_session(struct submit *s, int in, int out, uid_t uid,
+    void (*ended)(void *arg), void *arg);
+
+/* A message of our own (relayctl test), through the same rewriting.  text is
+ * canonical.  returns NULL, or the reply it was refused with. */
+const char *submit_message(struct submit *s, const char *sender,
+    const char *recipient, struct span text, queue_committed *handler, void *arg);
+
+struct submit_status {
+	uint64_t sessions, accepted, rejected; /* since start */
+	unsigned open;			       /* sessions now */
+	size_t aliases;
+};
+void submit_status(const struct submit *s, struct submit_status *status);
+/* The bound addresses, as "127.0.0.1:2525" and "unix:/path". */
+void submit_listeners(const struct submit *s, struct strings *out);
+
+/* ---- control.c: the control socket ----------------------------------------- */
+
+struct control;
+
+/* What control.c reports on and acts upon; everything is borrowed. */
+struct control_parts {
+	struct loop *loop;
+	struct queue *queue;
+	struct sched *sched;
+	struct submit *submit;
+	void (*reload)(void *arg, struct buf *error); /* error empty: done */
+	void *arg;
+};
+
+/* Listen at config->control, or on fd unless it is -1. */
+struct control *control_new(const struct control_parts *parts,
+    struct config *config, int fd, struct buf *error);
+void control_configure(struct control *c, struct config *config);
+void control_free(struct control *c);
+
+/* What "queue" prints, here and in relayctl when the daemon is not asked. */
+void control_print_queue(const struct queue_info *info, bool json, bool first,
+    struct buf *out);
+
+#endif

@@ -1,0 +1,281 @@
+/*
+ * The small things libc lacks: clocks, descriptors, chance, numbers, and the
+ * checksum of the spool.
+ */
+#include "relayd.h"
+
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- time ---- */
+
+static int64_t
+clock_ms(clockid_t clock)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(clock, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+void
+clock_read(struct instant *now)
+{
+	now->mono_ms = clock_ms(CLOCK_MONOTONIC);
+	now->wall_ms = clock_ms(CLOCK_REALTIME);
+}
+
+/* By hand: strftime() would write the names in the language of a locale. */
+void
+date_format(char out[DATE_MAX], int64_t wall_ms)
+{
+	static const char days[][4] = { "Sun", "Mon", "Tue", "Wed", "Thu",
+		"Fri", "Sat" };
+	static const char months[][4] = { "Jan", "Feb", "Mar", "Apr", "May",
+		"Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+	time_t seconds = (time_t)(wall_ms / 1000);
+	struct tm tm = { .tm_mday = 1, .tm_year = 70, .tm_wday = 4 };
+	long offset;
+
+	(void)localtime_r(&seconds, &tm);
+	offset = labs(tm.tm_gmtoff) / 60;
+	(void)snprintf(out, DATE_MAX,
+	    "%s, %d %s %d %02d:%02d:%02d %c%02ld%02ld", days[tm.tm_wday],
+	    tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour,
+	    tm.tm_min, tm.tm_sec, tm.tm_gmtoff < 0 ? '-' : '+',
+	    offset / 60 % 100, offset % 60);
+}
+
+/* ---- descriptors and files ---- */
+
+int
+fd_nonblocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags == -1 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+void
+fd_close(int *fd)
+{
+	int saved = errno;
+
+	if (*fd != -1)
+		(void)close(*fd);
+	*fd = -1;
+	errno = saved;
+}
+
+int
+write_all(int fd, struct span s)
+{
+	while (s.len > 0) {
+		ssize_t n = write(fd, s.data, s.len);
+
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1)
+			return -1;
+		s = span_from(s, (size_t)n);
+	}
+	return 0;
+}
+
+/* Read to the end, but at most limit octets. */
+static int
+read_all(int fd, size_t limit, struct buf *out)
+{
+	size_t total = 0;
+
+	for (;;) {
+		ssize_t n;
+
+		buf_reserve(out, 4096);
+		n = read(fd, out->data + out->len, out->size - out->len);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return (int)n;
+		total += (size_t)n;
+		if (total > limit) {
+			errno = EFBIG;
+			return -1;
+		}
+		out->len += (size_t)n;
+	}
+}
+
+int
+file_read(const char *path, size_t limit, struct buf *out, struct stat *st)
+{
+	struct stat here;
+	int ret = -1;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd == -1)
+		return -1;
+	if (fstat(fd, &here) == -1)
+		goto out;
+	if (!S_ISREG(here.st_mode)) {
+		errno = S_ISDIR(here.st_mode) ? EISDIR : EINVAL;
+		goto out;
+	}
+	if (st != NULL)
+		*st = here;
+	ret = read_all(fd, limit, out);
+out:
+	fd_close(&fd);
+	return ret;
+}
+
+/* ---- chance ---- */
+
+uint64_t
+random_bits(void)
+{
+	uint64_t bits;
+
+	while (getrandom(&bits, sizeof(bits), 0) != (ssize_t)sizeof(bits)) {
+		if (errno != EINTR) { /* no such call: time and address do */
+			struct instant now;
+
+			clock_read(&now);
+			return (uint64_t)now.mono_ms * 0x9e3779b97f4a7c15u ^
+			    (uint64_t)now.wall_ms << 20 ^ (uint64_t)getpid();
+		}
+	}
+	return bits;
+}
+
+/* ---- numbers ---- */
+
+bool
+parse_number(struct span s, uint64_t max, uint64_t *out)
+{
+	uint64_t value = 0;
+	size_t i;
+
+	if (s.len == 0)
+		return false;
+	for (i = 0; i < s.len; i++) {
+		unsigned digit = (unsigned)(s.data[i] - '0');
+
+		if (s.data[i] < '0' || digit > 9 || digit > max ||
+		    value > (max - digit) / 10)
+			return false;
+		value = value * 10 + digit;
+	}
+	*out = value;
+	return true;
+}
+
+/* A number and a one-letter unit; only 0 may go without. */
+static bool
+parse_unit(struct span s, const char *letters, const uint64_t *factors,
+    uint64_t *out)
+{
+	const char *at;
+	uint64_t factor;
+
+	if (span_equal(s, SPAN("0"))) {
+		*out = 0;
+		return true;
+	}
+	if (s.len < 2)
+		return false;
+	at = strchr(letters, s.data[s.len - 1]);
+	if (at == NULL || *at == '\0')
+		return false;
+	factor = factors[at - letters];
+	if (!parse_number(span_first(s, s.len - 1), INT64_MAX / factor, out))
+		return false;
+	*out *= factor;
+	return true;
+}
+
+bool
+parse_size(struct span s, uint64_t *octets)
+{
+	static const uint64_t factors[] = { 1u << 10, 1u << 20, 1u << 30,
+		(uint64_t)1 << 40 };
+
+	return parse_unit(s, "KMGT", factors, octets) ||
+	    parse_number(s, INT64_MAX, octets);
+}
+
+bool
+parse_duration(struct span s, int64_t *seconds)
+{
+	static const uint64_t factors[] = { 1, 60, 3600, 86400 };
+	uint64_t value;
+
+	if (!parse_unit(s, "smhd", factors, &value))
+		return false;
+	*seconds = (int64_t)value;
+	return true;
+}
+
+/* ---- checksum ---- */
+
+static uint32_t
+crc32c_octets(uint32_t crc, const unsigned char *p, size_t len)
+{
+	static const uint32_t table[16] = { 0x00000000, 0x105ec76f, 0x20bd8ede,
+		0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
+		0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4,
+		0xd3d3e1ab, 0xe330a81a, 0xf36e6f75 };
+
+	for (; len > 0; len--, p++) {
+		crc ^= *p;
+		crc = crc >> 4 ^ table[crc & 15];
+		crc = crc >> 4 ^ table[crc & 15];
+	}
+	return crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((__target__("sse4.2"))) static uint32_t
+crc32c_words(uint32_t crc, const unsigned char *p, size_t words)
+{
+	uint64_t value = crc;
+
+	for (; words > 0; words--, p += sizeof(uint64_t)) {
+		uint64_t word;
+
+		memcpy(&word, p, sizeof(word));
+		value = __builtin_ia32_crc32di(value, word);
+	}
+	return (uint32_t)value;
+}
+#endif
+
+/*
+ * The x86-64 instruction does 8 octets in one step (10 GB/s); elsewhere a
+ * table of 16 entries does half an octet (some 300 MB/s).
+ */
+uint32_t
+crc32c(uint32_t crc, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+
+	crc = ~crc;
+#if defined(__x86_64__)
+	if (__builtin_cpu_supports("sse4.2")) {
+		size_t words = len / sizeof(uint64_t);
+
+		crc = crc32c_words(crc, p, words);
+		p += words * sizeof(uint64_t);
+		len %= sizeof(uint64_t);
+	}
+#endif
+	return ~crc32c_octets(crc, p, len);
+}
