@@ -542,6 +542,7 @@ typedef uint64_t queue_id;
 enum { QUEUE_ID_MAX = 13 };
 void queue_id_text(queue_id id, char out[QUEUE_ID_MAX]);
 bool queue_id_parse(struct span text, queue_id *id);
+int64_t queue_id_time_ms(queue_id id); /* wall clock, when it was made */
 
 enum recipient_state {
 	RECIPIENT_WAITING = '-',
@@ -554,6 +555,7 @@ struct recipient {
 	char *original; /* as the client gave it */
 	enum recipient_state state;
 	bool tried;	/* in the present attempt; not stored */
+	uint64_t mark_at; /* queue.c's own: where its state is in the file */
 };
 
 /* An envelope; owned by whoever made it, envelope_clear() frees its members. */
@@ -620,8 +622,13 @@ void queue_commit(struct msg *m, queue_committed *handler, void *arg);
  * returns true when more is waiting, so the next turn should come at once.
  */
 bool queue_sync(struct queue *q);
-/* Syncs failed three times in a row: accepting should stop (451 4.3.0). */
+/* Syncs failed three times in a row: accepting should stop (451 4.3.0); true
+ * for half a minute, then it is worth another try. */
 bool queue_is_failing(const struct queue *q);
+/* Marks, moves and removals wait for stable storage: see to it within a
+ * second by queue_sync_marks(). */
+bool queue_unsynced(const struct queue *q);
+void queue_sync_marks(struct queue *q);
 
 /* --- a message on its way out --- */
 
@@ -639,6 +646,8 @@ struct entry {
 	uint64_t read_at;
 	uint32_t crc;
 	uint32_t crc_wanted;
+	bool damaged;		/* seen by entry_read() */
+	bool unsynced;		/* marks that are not on stable storage yet */
 };
 
 /*
@@ -664,7 +673,8 @@ void entry_finish(struct entry *e);
 void entry_close(struct entry *e); /* it stays queued.  NULL is fine */
 
 /* From failed/ or hold/ back to the queue, failed recipients waiting again,
- * attempts 0.  errno ENOENT when it is not there. */
+ * attempts 0.  errno ENOENT: it is not there; EBUSY: others of its recipients
+ * still wait, release it when they don't; EBADMSG: it is damaged. */
 int queue_release(struct queue *q, queue_id id);
 
 /* --- looking --- */
@@ -672,8 +682,8 @@ int queue_release(struct queue *q, queue_id id);
 struct queue_info {
 	queue_id id;
 	enum queue_place place;
-	char name[64];		/* the file's name, escaped; for damaged ones */
-	bool damaged;
+	char name[QUEUE_ID_MAX];
+	bool damaged;	/* only reason says anything then */
 	uint64_t size;
 	unsigned attempts;
 	int64_t next_ms;
@@ -932,14 +942,11 @@ struct control_parts {
 	void *arg;
 };
 
-/* Listen at config->control, or on fd unless it is -1. */
+/* Listen at config->control, or on fd (adopted) unless it is -1.  Becomes the
+ * observer of parts->sched.  returns NULL with a line of text in error. */
 struct control *control_new(const struct control_parts *parts,
     struct config *config, int fd, struct buf *error);
 void control_configure(struct control *c, struct config *config);
-void control_free(struct control *c);
-
-/* What "queue" prints, here and in relayctl when the daemon is not asked. */
-void control_print_queue(const struct queue_info *info, bool json, bool first,
-    struct buf *out);
+void control_free(struct control *c); /* before loop, queue, sched, submit */
 
 #endif

@@ -1,0 +1,355 @@
+/*
+ * A message on its way out: taken from the spool, read, marked, finished or
+ * left for later; and brought back from failed/ and hold/.
+ *
+ * Files in the spool are opened with distrust: whatever is no regular file of
+ * our own is never followed, sent or deleted.  The order of steps is told at
+ * the top of queue.c.
+ */
+#include "spool.h"
+
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MARKS_MAX = 64 }; /* descriptors that may wait for their sync */
+
+/* ---- files that may not be ours ---- */
+
+/* The same file may stand in cur/ and failed/, nowhere else. */
+static bool
+is_linked_right(const struct queue *q, const char *name, const struct stat *st)
+{
+	struct stat other;
+	int places = 0;
+
+	if (st->st_nlink == 1)
+		return true;
+	if (fstatat(q->place[PLACE_CUR], name, &other, AT_SYMLINK_NOFOLLOW) ==
+		0 &&
+	    other.st_ino == st->st_ino)
+		places++;
+	if (fstatat(q->place[PLACE_FAILED], name, &other,
+		AT_SYMLINK_NOFOLLOW) == 0 &&
+	    other.st_ino == st->st_ino)
+		places++;
+	return places == 2 && st->st_nlink == 2;
+}
+
+int
+spool_open(const struct queue *q, enum queue_place place, const char *name,
+    int flags, const char **why)
+{
+	struct stat st;
+	int fd = openat(q->place[place], name,
+	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	*why = "";
+	if (fd == -1) {
+		if (errno == ELOOP)
+			*why = "it is a symbolic link";
+		else if (errno == ENXIO || errno == EISDIR)
+			*why = "it is no regular file";
+		return -1;
+	}
+	if (fstat(fd, &st) == -1)
+		goto fail;
+	if (!S_ISREG(st.st_mode))
+		*why = "it is no regular file";
+	else if (!q->read_only && st.st_uid != geteuid())
+		*why = "it belongs to another user";
+	else if ((st.st_mode & 077) != 0)
+		*why = "others may read or write it";
+	else if (!is_linked_right(q, name, &st))
+		*why = "it has another name somewhere (a hard link)";
+	else
+		return fd;
+fail:
+	fd_close(&fd);
+	return -1;
+}
+
+void
+spool_condemn(struct queue *q, enum queue_place place, const char *name,
+    const char *why)
+{
+	if (q->read_only || place == PLACE_FAILED)
+		return;
+	if (renameat2(q->place[place], name, q->place[PLACE_FAILED], name,
+		RENAME_NOREPLACE) == -1) {
+		log_error("qmgr", "%s/%s can't be sent: %s; left there: %s",
+		    spool_place_name(place), name, why, strerror(errno));
+		return;
+	}
+	q->unsynced[place] = q->unsynced[PLACE_FAILED] = true;
+	log_error("qmgr", "%s/%s can't be sent: %s; moved to failed/",
+	    spool_place_name(place), name, why);
+}
+
+/* ---- a message on its way out ---- */
+
+/* To cur/, where it stays until it is finished. */
+static int
+move_to_cur(struct queue *q, const char *name)
+{
+	if (renameat2(q->place[PLACE_NEW], name, q->place[PLACE_CUR], name,
+		RENAME_NOREPLACE) == 0) {
+		q->unsynced[PLACE_NEW] = q->unsynced[PLACE_CUR] = true;
+		return 0;
+	}
+	if (errno == EEXIST)
+		spool_condemn(q, PLACE_NEW, name, "cur/ has one of that name");
+	else if (errno != ENOENT)
+		return -1;
+	return 0;
+}
+
+struct entry *
+queue_take(struct queue *q, queue_id id)
+{
+	struct entry *e;
+	struct spool_head head;
+	struct spool_state state;
+	char name[QUEUE_ID_MAX];
+	const char *why;
+	int fd;
+
+	queue_id_text(id, name);
+	if (move_to_cur(q, name) == -1)
+		return NULL;
+	e = mem_alloc(sizeof(*e));
+	fd = spool_open(q, PLACE_CUR, name, O_RDWR, &why);
+	if (fd != -1)
+		why = spool_load(fd, id, &head, &state, &e->envelope);
+	if (why != NULL) {
+		fd_close(&fd);
+		free(e);
+		if (*why != '\0') {
+			spool_condemn(q, PLACE_CUR, name, why);
+			errno = EBADMSG;
+		}
+		return NULL;
+	}
+	e->id = id;
+	e->queue = q;
+	e->fd = fd;
+	e->size = head.content_octets;
+	e->attempts = state.attempts;
+	e->next_ms = state.next_ms;
+	e->content_at = SPOOL_ENVELOPE_AT + head.envelope_octets;
+	e->crc_wanted = head.content_crc;
+	return e;
+}
+
+ssize_t
+entry_read(struct entry *e, char *out, size_t size)
+{
+	uint64_t left = e->size - e->read_at;
+	ssize_t n;
+
+	if (left == 0)
+		return 0;
+	do {
+		n = pread(e->fd, out, left < size ? (size_t)left : size,
+		    (off_t)(e->content_at + e->read_at));
+	} while (n == -1 && errno == EINTR);
+	if (n == -1)
+		return -1;
+	e->crc = crc32c(e->crc, out, (size_t)n);
+	e->read_at += (uint64_t)n;
+	if (n == 0 || (e->read_at == e->size && e->crc != e->crc_wanted)) {
+		e->damaged = true;
+		errno = EBADMSG;
+		return -1;
+	}
+	return n;
+}
+
+void
+entry_rewind(struct entry *e)
+{
+	e->read_at = 0;
+	e->crc = 0;
+}
+
+void
+entry_mark(struct entry *e, size_t recipient, enum recipient_state state)
+{
+	struct recipient *r = &e->envelope.recipient[recipient];
+	char name[QUEUE_ID_MAX], mark = (char)state;
+
+	r->state = state;
+	queue_id_text(e->id, name);
+	if (pwrite(e->fd, &mark, 1, (off_t)r->mark_at) != 1)
+		log_error("qmgr",
+		    "%s: what became of <%s> can't be recorded: "
+		    "%s; it may be repeated after a restart",
+		    name, r->address, strerror(errno));
+	e->unsynced = true;
+	if (state != RECIPIENT_FAILED)
+		return;
+	if (linkat(e->queue->place[PLACE_CUR], name,
+		e->queue->place[PLACE_FAILED], name, 0) == 0)
+		e->queue->unsynced[PLACE_FAILED] = true;
+}
+
+void
+entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
+    const char *reason)
+{
+	struct spool_state s = { .attempts = attempts, .next_ms = next_ms };
+	char line[SPOOL_STATE], name[QUEUE_ID_MAX];
+
+	(void)snprintf(s.reason, sizeof(s.reason), "%s", reason);
+	spool_format_state(&s, line);
+	e->attempts = attempts;
+	e->next_ms = next_ms;
+	e->unsynced = true;
+	queue_id_text(e->id, name);
+	if (pwrite(e->fd, line, sizeof(line), SPOOL_STATE_AT) !=
+	    (ssize_t)sizeof(line))
+		log_error("qmgr", "%s: its next try can't be recorded: %s",
+		    name, strerror(errno));
+}
+
+static void
+entry_free(struct entry *e)
+{
+	struct queue *q = e->queue;
+
+	if (q->mark_count == MARKS_MAX)
+		queue_sync_marks(q);
+	if (e->unsynced) {
+		q->mark_fd = mem_array(q->mark_fd, q->mark_count + 1,
+		    sizeof(*q->mark_fd));
+		q->mark_fd[q->mark_count++] = e->fd;
+	} else {
+		fd_close(&e->fd);
+	}
+	envelope_clear(&e->envelope);
+	free(e);
+}
+
+void
+entry_close(struct entry *e)
+{
+	char name[QUEUE_ID_MAX];
+
+	if (e == NULL)
+		return;
+	queue_id_text(e->id, name);
+	if (e->damaged)
+		spool_condemn(e->queue, PLACE_CUR, name,
+		    "its content does not match its checksum");
+	entry_free(e);
+}
+
+static bool
+has_failed(const struct envelope *e)
+{
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++) {
+		if (e->recipient[i].state == RECIPIENT_FAILED)
+			return true;
+	}
+	return false;
+}
+
+/* rename() does nothing when failed/ has the same file already, hence the
+ * unlink; and when it has not, there is nothing left to unlink. */
+void
+entry_finish(struct entry *e)
+{
+	struct queue *q = e->queue;
+	char name[QUEUE_ID_MAX];
+
+	queue_id_text(e->id, name);
+	if (has_failed(&e->envelope)) {
+		if (renameat(q->place[PLACE_CUR], name, q->place[PLACE_FAILED],
+			name) == -1)
+			log_error("qmgr", "%s can't be moved to failed/: %s",
+			    name, strerror(errno));
+		else
+			(void)unlinkat(q->place[PLACE_CUR], name, 0);
+		q->unsynced[PLACE_FAILED] = true;
+	} else {
+		e->unsynced = false;
+		if (unlinkat(q->place[PLACE_CUR], name, 0) == -1)
+			log_error("qmgr", "%s can't be removed: %s", name,
+			    strerror(errno));
+	}
+	q->unsynced[PLACE_CUR] = true;
+	entry_free(e);
+}
+
+/* ---- back to the queue ---- */
+
+/* Every recipient that failed waits again, and nothing was tried yet. */
+static int
+reset_state(int fd, const struct envelope *e)
+{
+	static const struct spool_state untried;
+	char line[SPOOL_STATE], mark = RECIPIENT_WAITING;
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++) {
+		if (e->recipient[i].state == RECIPIENT_FAILED &&
+		    pwrite(fd, &mark, 1, (off_t)e->recipient[i].mark_at) != 1)
+			return -1;
+	}
+	spool_format_state(&untried, line);
+	if (pwrite(fd, line, sizeof(line), SPOOL_STATE_AT) !=
+	    (ssize_t)sizeof(line))
+		return -1;
+	return fdatasync(fd);
+}
+
+static int
+release_from(struct queue *q, enum queue_place place, queue_id id,
+    const char *name)
+{
+	struct envelope e = { .uid = -1 };
+	struct spool_head head;
+	struct spool_state state;
+	const char *why;
+	int ret = -1, fd = spool_open(q, place, name, O_RDWR, &why);
+
+	if (fd == -1) {
+		if (*why != '\0')
+			errno = EBADMSG;
+		return -1;
+	}
+	why = spool_load(fd, id, &head, &state, &e);
+	if (why != NULL) {
+		if (*why != '\0')
+			errno = EBADMSG;
+	} else if (faccessat(q->place[PLACE_CUR], name, F_OK, 0) == 0) {
+		errno = EBUSY;
+	} else if (reset_state(fd, &e) == 0) {
+		ret = renameat2(q->place[place], name, q->place[PLACE_NEW],
+		    name, RENAME_NOREPLACE);
+		q->unsynced[place] = q->unsynced[PLACE_NEW] = true;
+	}
+	envelope_clear(&e);
+	fd_close(&fd);
+	return ret;
+}
+
+int
+queue_release(struct queue *q, queue_id id)
+{
+	char name[QUEUE_ID_MAX];
+
+	queue_id_text(id, name);
+	if (release_from(q, PLACE_FAILED, id, name) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return -1;
+	return release_from(q, PLACE_HOLD, id, name);
+}

@@ -1,0 +1,482 @@
+/*
+ * The spool: nobody else knows its directories and file names.
+ *
+ * What is promised can be read off the directories, so a crash at any
+ * instruction leaves a readable queue.  A message is one file named by its
+ * id; a row is a state, and tests/test_queue.c has a test for each:
+ *
+ *   tmp new cur failed  meaning                          at start-up
+ *    -   -   -    -     no such message
+ *    +   -   -    -     being received, nobody was told   removed
+ *    -   +   -    -     accepted (or, when not complete,  to be tried now; an
+ *                       written at the moment of a crash) incomplete one: failed/
+ *    -   -   +    -     tried before                      tried when it is due
+ *    -   -   +    +     the same file: some recipients    tried when it is due
+ *                       failed, others wait
+ *    -   -   -    +     given up, kept for the operator   left alone
+ *
+ * hold/ is as failed/.  Accepting: the file is written under tmp/ and renamed
+ * to new/, then file and directory are synced, then the handler is called.
+ * The name comes before the sync since that costs one journal commit instead
+ * of two; it is safe as an incomplete file proves itself incomplete.
+ *
+ * Order decides what a crash can do: a delivery is marked at once, failed/
+ * gets its entry before cur/ loses it, and the removal comes last.  So a crash
+ * can repeat the deliveries of the last second, and lose none.
+ */
+#include "spool.h"
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	GROUP_MAX = 32,         /* messages made durable together */
+	MEMORY_MAX = 256 << 10, /* of a message; the rest is in its file */
+	FAILURES_MAX = 3,
+	FAILING_MS = 30 * 1000,
+};
+
+struct msg {
+	struct queue *queue;
+	struct msg *next;
+	queue_id id;
+	char name[QUEUE_ID_MAX];
+	struct buf pending; /* not written yet */
+	int fd;             /* -1: all is in memory */
+	uint64_t envelope_octets;
+	uint32_t envelope_crc;
+	uint64_t size;
+	uint32_t crc;
+	int error;
+	bool named; /* it stands in new/ */
+	queue_committed *handler;
+	void *arg;
+};
+
+/* ---- opening ---- */
+
+/* Unique in this process even when the clock is set back, and by chance
+ * across processes; no file is ever overwritten all the same. */
+static queue_id
+new_id(struct queue *q)
+{
+	struct instant now;
+
+	clock_read(&now);
+	if (now.wall_ms > q->last_id_ms)
+		q->last_id_ms = now.wall_ms;
+	q->next_chance++;
+	return (queue_id)q->last_id_ms << SPOOL_CHANCE_BITS |
+	    (q->next_chance & ((1u << SPOOL_CHANCE_BITS) - 1));
+}
+
+static int
+open_directory(const struct queue *q, const char *name)
+{
+	if (!q->read_only && mkdirat(q->top, name, 0700) == -1 &&
+	    errno != EEXIST)
+		return -1;
+	return openat(q->top, name,
+	    O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+/* The lock is the process's: it ends with it, however that ends. */
+static int
+lock_spool(struct queue *q, pid_t *owner)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	q->lock = openat(q->top, "lock",
+	    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	if (q->lock == -1)
+		return -1;
+	if (fcntl(q->lock, F_SETLK, &lock) == 0)
+		return 0;
+	if (errno != EACCES && errno != EAGAIN)
+		return -1;
+	*owner = fcntl(q->lock, F_GETLK, &lock) == 0 ? lock.l_pid : 0;
+	errno = EBUSY;
+	return -1;
+}
+
+/* What is under tmp/ was never promised to anybody, and we hold the lock. */
+static void
+clean_tmp(const struct queue *q)
+{
+	int fd = openat(q->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd == -1 ? NULL : fdopendir(fd);
+	const struct dirent *d;
+	queue_id id;
+
+	if (dir == NULL) {
+		fd_close(&fd);
+		return;
+	}
+	while ((d = readdir(dir)) != NULL) {
+		if (queue_id_parse(span_of(d->d_name), &id))
+			(void)unlinkat(q->tmp, d->d_name, 0);
+	}
+	(void)closedir(dir);
+}
+
+static int
+open_places(struct queue *q)
+{
+	enum queue_place i;
+
+	q->tmp = open_directory(q, "tmp");
+	if (q->tmp == -1)
+		return -1;
+	for (i = 0; i < PLACES; i++) {
+		q->place[i] = open_directory(q, spool_place_name(i));
+		if (q->place[i] == -1)
+			return -1;
+	}
+	return q->read_only ? 0 : fsync(q->top);
+}
+
+struct queue *
+queue_open(const char *path, unsigned flags, pid_t *owner)
+{
+	struct queue *q = mem_alloc(sizeof(*q));
+	size_t i;
+
+	q->tmp = q->lock = -1;
+	for (i = 0; i < PLACES; i++)
+		q->place[i] = -1;
+	q->read_only = (flags & QUEUE_READ_ONLY) != 0;
+	q->group_end = &q->group;
+	q->next_chance = (uint32_t)random_bits();
+	*owner = 0;
+	if (!q->read_only && mkdir(path, 0700) == -1 && errno != EEXIST)
+		goto fail;
+	q->top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (q->top == -1)
+		goto fail;
+	if (!q->read_only && lock_spool(q, owner) == -1)
+		goto fail;
+	if (open_places(q) == -1)
+		goto fail;
+	if (!q->read_only)
+		clean_tmp(q);
+	return q;
+fail:
+	queue_close(q);
+	return NULL;
+}
+
+bool
+queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free)
+{
+	struct statvfs fs;
+	uint64_t room;
+
+	if (fstatvfs(q->top, &fs) == -1)
+		return true; /* the write will tell */
+	room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return room >= octets && room - octets >= min_free &&
+	    (fs.f_files == 0 || fs.f_favail > 0);
+}
+
+/* ---- a message on its way in ---- */
+
+struct msg *
+queue_begin(struct queue *q)
+{
+	struct msg *m = mem_alloc(sizeof(*m));
+
+	m->queue = q;
+	m->fd = -1;
+	m->id = new_id(q);
+	queue_id_text(m->id, m->name);
+	buf_reserve(&m->pending, 4096);
+	m->pending.len = SPOOL_ENVELOPE_AT; /* for head and state */
+	return m;
+}
+
+queue_id
+msg_id(const struct msg *m)
+{
+	return m->id;
+}
+
+uint64_t
+msg_size(const struct msg *m)
+{
+	return m->size;
+}
+
+void
+msg_envelope(struct msg *m, const struct envelope *e)
+{
+	size_t at = m->pending.len;
+
+	assert(m->envelope_octets == 0 && m->size == 0);
+	if (spool_format_envelope(e, &m->pending) == -1)
+		m->error = errno;
+	m->envelope_octets = m->pending.len - at;
+	m->envelope_crc = crc32c(0, m->pending.data + at, m->envelope_octets);
+}
+
+/* Write what is in memory; the head's place stays empty until the commit. */
+static int
+write_pending(struct msg *m)
+{
+	if (m->error == 0 && m->fd == -1) {
+		m->fd = openat(m->queue->tmp, m->name,
+		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (m->fd == -1)
+			m->error = errno;
+	}
+	if (m->error == 0 && write_all(m->fd, buf_span(&m->pending)) == -1)
+		m->error = errno;
+	m->pending.len = 0;
+	if (m->error == 0)
+		return 0;
+	errno = m->error;
+	return -1;
+}
+
+int
+msg_write(struct msg *m, struct span content)
+{
+	if (m->error != 0) {
+		errno = m->error;
+		return -1;
+	}
+	buf_add(&m->pending, content);
+	m->crc = crc32c(m->crc, content.data, content.len);
+	m->size += content.len;
+	return m->pending.len < MEMORY_MAX ? 0 : write_pending(m);
+}
+
+/* Free m and whatever name it has in the spool. */
+void
+msg_abort(struct msg *m)
+{
+	int saved = errno;
+
+	if (m == NULL)
+		return;
+	if (m->named)
+		(void)unlinkat(m->queue->place[PLACE_NEW], m->name, 0);
+	else if (m->fd != -1)
+		(void)unlinkat(m->queue->tmp, m->name, 0);
+	fd_close(&m->fd);
+	buf_free(&m->pending);
+	free(m);
+	errno = saved;
+}
+
+/* The head goes in front of what is in memory, or into the file. */
+static int
+write_head(struct msg *m)
+{
+	struct spool_head h = { m->id, m->envelope_octets, m->size,
+		m->envelope_crc, m->crc };
+	static const struct spool_state untried;
+	char block[SPOOL_ENVELOPE_AT];
+
+	spool_format_head(&h, block);
+	spool_format_state(&untried, block + SPOOL_STATE_AT);
+	if (m->fd == -1) {
+		memcpy(m->pending.data, block, sizeof(block));
+		return 0;
+	}
+	return pwrite(m->fd, block, sizeof(block), 0) == sizeof(block) ? 0 : -1;
+}
+
+void
+queue_commit(struct msg *m, queue_committed *handler, void *arg)
+{
+	struct queue *q = m->queue;
+	char end[SPOOL_END];
+
+	assert(m->envelope_octets > 0 || m->error != 0);
+	spool_format_end(m->id, end);
+	buf_append(&m->pending, end, sizeof(end));
+	if (m->error == 0 && write_head(m) == -1)
+		m->error = errno;
+	(void)write_pending(m);
+	m->handler = handler;
+	m->arg = arg;
+	*q->group_end = m;
+	q->group_end = &m->next;
+	q->group_count++;
+}
+
+/* ---- group commit ---- */
+
+/* Name it and start its write-back, so that the group's is one. */
+static void
+name_and_start(struct queue *q, struct msg *m)
+{
+	if (m->error != 0)
+		return;
+	if (renameat2(q->tmp, m->name, q->place[PLACE_NEW], m->name,
+		RENAME_NOREPLACE) == -1) {
+		m->error = errno;
+		return;
+	}
+	m->named = true;
+	(void)sync_file_range(m->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+/*
+ * After an error of fsync() the kernel calls the pages clean: a second one
+ * would lie.  So the file is given up and never synced again.
+ */
+static void
+sync_file(struct queue *q, struct msg *m)
+{
+	struct instant now;
+
+	if (m->error != 0)
+		return;
+	if (fdatasync(m->fd) == 0)
+		return;
+	m->error = errno;
+	log_error(NULL, "%s: the spool can't be written: %s", m->name,
+	    strerror(errno));
+	if (++q->failures < FAILURES_MAX)
+		return;
+	clock_read(&now);
+	q->failing_until_ms = now.mono_ms + FAILING_MS;
+}
+
+/* Sync the group's files, and then the one directory that names them. */
+static void
+sync_group(struct queue *q, struct msg *group)
+{
+	bool any = false;
+	int error = 0;
+	struct msg *m;
+
+	for (m = group; m != NULL; m = m->next)
+		name_and_start(q, m);
+	for (m = group; m != NULL; m = m->next) {
+		sync_file(q, m);
+		any |= m->error == 0;
+	}
+	if (any && fsync(q->place[PLACE_NEW]) == -1) {
+		error = errno;
+		log_error(NULL, "the spool's directory can't be written: %s",
+		    strerror(error));
+		q->failures++;
+	} else if (any) {
+		q->failures = 0;
+	}
+	for (m = group; m != NULL; m = m->next) {
+		if (m->error == 0)
+			m->error = error;
+	}
+}
+
+/* Tell the outcome; a failed message leaves nothing behind. */
+static void
+tell(struct msg *m)
+{
+	queue_committed *handler = m->handler;
+	void *arg = m->arg;
+	queue_id id = m->id;
+	int error = m->error;
+
+	if (error == 0)
+		m->named = false, fd_close(&m->fd);
+	msg_abort(m);
+	handler(arg, id, error);
+}
+
+bool
+queue_sync(struct queue *q)
+{
+	struct msg *group = q->group, *last = NULL, *m = group;
+	size_t n;
+
+	if (group == NULL)
+		return false;
+	for (n = 0; n < GROUP_MAX && m != NULL; n++, m = m->next)
+		last = m;
+	q->group = m;
+	q->group_count -= n;
+	last->next = NULL;
+	if (q->group == NULL)
+		q->group_end = &q->group;
+	sync_group(q, group);
+	while (group != NULL) {
+		m = group;
+		group = m->next;
+		tell(m);
+	}
+	return q->group != NULL;
+}
+
+bool
+queue_is_failing(const struct queue *q)
+{
+	struct instant now;
+
+	if (q->failures < FAILURES_MAX)
+		return false;
+	clock_read(&now);
+	return now.mono_ms < q->failing_until_ms;
+}
+
+bool
+queue_unsynced(const struct queue *q)
+{
+	size_t i;
+
+	for (i = 0; i < PLACES; i++) {
+		if (q->unsynced[i])
+			return true;
+	}
+	return q->mark_count > 0;
+}
+
+void
+queue_sync_marks(struct queue *q)
+{
+	size_t i;
+
+	for (i = 0; i < q->mark_count; i++) {
+		(void)fdatasync(q->mark_fd[i]);
+		(void)close(q->mark_fd[i]);
+	}
+	q->mark_count = 0;
+	for (i = 0; i < PLACES; i++) {
+		if (q->unsynced[i])
+			(void)fsync(q->place[i]);
+		q->unsynced[i] = false;
+	}
+}
+
+void
+queue_close(struct queue *q)
+{
+	int saved = errno;
+	size_t i;
+
+	if (q == NULL)
+		return;
+	while (q->group != NULL)
+		(void)queue_sync(q);
+	queue_sync_marks(q);
+	free(q->mark_fd);
+	for (i = 0; i < PLACES; i++)
+		fd_close(&q->place[i]);
+	fd_close(&q->tmp);
+	fd_close(&q->lock);
+	fd_close(&q->top);
+	free(q);
+	errno = saved;
+}

@@ -1,0 +1,458 @@
+/*
+ * The format of a spool file (see spool.h): writing its parts, and reading
+ * them with distrust.  No directories, no names: these are queue.c's.
+ */
+#include "spool.h"
+
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- names ---- */
+
+/* Digits without those that are easily taken for another (Crockford's). */
+static const char id_digits[] = "0123456789abcdefghjkmnpqrstvwxyz";
+
+void
+queue_id_text(queue_id id, char out[QUEUE_ID_MAX])
+{
+	int i;
+
+	for (i = QUEUE_ID_MAX - 2; i >= 0; i--, id >>= 5)
+		out[i] = id_digits[id & 31];
+	out[QUEUE_ID_MAX - 1] = '\0';
+}
+
+bool
+queue_id_parse(struct span text, queue_id *id)
+{
+	size_t i;
+
+	*id = 0;
+	if (text.len != QUEUE_ID_MAX - 1)
+		return false;
+	for (i = 0; i < text.len; i++) {
+		const char *at = memchr(id_digits, text.data[i], 32);
+
+		if (at == NULL)
+			return false;
+		*id = *id << 5 | (queue_id)(at - id_digits);
+	}
+	return true;
+}
+
+int64_t
+queue_id_time_ms(queue_id id)
+{
+	return (int64_t)(id >> SPOOL_CHANCE_BITS);
+}
+
+const char *
+spool_place_name(enum queue_place place)
+{
+	static const char *const names[PLACES] = {
+		[PLACE_NEW] = "new",
+		[PLACE_CUR] = "cur",
+		[PLACE_HOLD] = "hold",
+		[PLACE_FAILED] = "failed",
+	};
+
+	return names[place];
+}
+
+/* ---- envelopes ---- */
+
+void
+envelope_clear(struct envelope *e)
+{
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++) {
+		free(e->recipient[i].address);
+		free(e->recipient[i].original);
+	}
+	free(e->recipient);
+	free(e->sender);
+	free(e->original_sender);
+	free(e->client);
+	*e = (struct envelope){ .uid = -1 };
+}
+
+static struct recipient *
+add_recipient(struct envelope *e)
+{
+	size_t n = e->recipient_count++;
+
+	if ((n & (n - 1)) == 0) /* a power of two: full */
+		e->recipient = mem_array(e->recipient, n == 0 ? 1 : n * 2,
+		    sizeof(*e->recipient));
+	e->recipient[n] = (struct recipient){ .state = RECIPIENT_WAITING };
+	return &e->recipient[n];
+}
+
+void
+envelope_add(struct envelope *e, const char *address, const char *original)
+{
+	struct recipient *r = add_recipient(e);
+
+	r->address = mem_text(address);
+	r->original = mem_text(original);
+}
+
+/* ---- writing ---- */
+
+void
+spool_format_head(const struct spool_head *h, char out[SPOOL_STATE_AT])
+{
+	char id[QUEUE_ID_MAX], line[SPOOL_STATE_AT + 1];
+
+	queue_id_text(h->id, id);
+	(void)snprintf(line, sizeof(line),
+	    "relayd %d %s %010" PRIu64 " %016" PRIu64 " %08" PRIx32
+	    " %08" PRIx32 "\n",
+	    SPOOL_VERSION, id, h->envelope_octets, h->content_octets,
+	    h->envelope_crc, h->content_crc);
+	memcpy(out, line, SPOOL_STATE_AT);
+}
+
+void
+spool_format_state(const struct spool_state *s, char out[SPOOL_STATE])
+{
+	char line[SPOOL_STATE + 1];
+	int n = snprintf(line, sizeof(line), "state %05u %014" PRId64 " %s",
+	    s->attempts % 100000, s->next_ms, s->reason);
+
+	memset(out, ' ', SPOOL_STATE);
+	memcpy(out, line, (size_t)n < SPOOL_STATE ? (size_t)n : SPOOL_STATE);
+	out[SPOOL_STATE - 1] = '\n';
+}
+
+void
+spool_format_end(queue_id id, char out[SPOOL_END])
+{
+	char text[QUEUE_ID_MAX], line[SPOOL_END + 1];
+
+	queue_id_text(id, text);
+	(void)snprintf(line, sizeof(line), "\nend %s\n", text);
+	memcpy(out, line, SPOOL_END);
+}
+
+/* A value must not contain what ends it, here or in a log line or on the
+ * wire: no control byte at all. */
+static bool
+is_clean(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.len; i++) {
+		if ((unsigned char)s.data[i] < ' ' || s.data[i] == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+static bool
+put_line(struct buf *out, const char *key, const char *value)
+{
+	struct span s = span_of(value);
+
+	buf_printf(out, "%s\t", key);
+	buf_add(out, s);
+	buf_add_char(out, '\n');
+	return is_clean(s);
+}
+
+int
+spool_format_envelope(const struct envelope *e, struct buf *out)
+{
+	bool clean = true;
+	size_t i;
+
+	buf_printf(out, "arrived\t%" PRId64 "\nuid\t%" PRId64 "\n",
+	    e->arrived_ms, e->uid);
+	clean &= put_line(out, "flags",
+	    e->utf8 ? "utf8" : (e->eight_bit ? "8bit" : "7bit"));
+	clean &= put_line(out, "client", e->client);
+	clean &= put_line(out, "sender", e->sender);
+	clean &= put_line(out, "original", e->original_sender);
+	for (i = 0; i < e->recipient_count; i++) {
+		const struct recipient *r = &e->recipient[i];
+
+		buf_printf(out, "rcpt\t%c\t", RECIPIENT_WAITING);
+		buf_add_text(out, r->address);
+		buf_add_char(out, '\t');
+		buf_add(out, span_of(r->original));
+		buf_add_char(out, '\n');
+		clean &= is_clean(span_of(r->address));
+		clean &= is_clean(span_of(r->original));
+	}
+	if (clean)
+		return 0;
+	errno = EINVAL;
+	return -1;
+}
+
+/* ---- reading ---- */
+
+static bool
+parse_hex(struct span s, uint32_t *out)
+{
+	size_t i;
+
+	*out = 0;
+	for (i = 0; i < s.len; i++) {
+		char c = s.data[i];
+		int digit = c >= '0' && c <= '9' ? c - '0'
+		    : c >= 'a' && c <= 'f'       ? c - 'a' + 10
+						 : -1;
+
+		if (digit == -1)
+			return false;
+		*out = *out << 4 | (uint32_t)digit;
+	}
+	return s.len == 8;
+}
+
+/* The next field of a line whose fields are separated by spaces. */
+static struct span
+field(struct span *line)
+{
+	struct span head;
+
+	(void)span_cut(*line, ' ', &head, line);
+	return head;
+}
+
+static const char *
+parse_head(struct span line, queue_id id, struct spool_head *h)
+{
+	uint64_t version;
+
+	if (!span_equal(field(&line), SPAN("relayd")))
+		return "it is no message of relayd's";
+	if (!parse_number(field(&line), 99, &version))
+		return "its first line is damaged";
+	if (version != SPOOL_VERSION)
+		return "it was written by a newer relayd";
+	if (!queue_id_parse(field(&line), &h->id) || h->id != id)
+		return "its name is not its id";
+	if (!parse_number(field(&line), SPOOL_ENVELOPE_MAX,
+		&h->envelope_octets) ||
+	    !parse_number(field(&line), INT64_MAX / 2, &h->content_octets) ||
+	    !parse_hex(field(&line), &h->envelope_crc) ||
+	    !parse_hex(field(&line), &h->content_crc) || line.len != 0)
+		return "its first line is damaged";
+	return NULL;
+}
+
+/* A state that can't be read is one of no attempt: the message is what
+ * counts, and its state may be torn by a crash. */
+static void
+parse_state(struct span line, struct spool_state *s)
+{
+	uint64_t attempts, next;
+
+	*s = (struct spool_state){ .attempts = 0 };
+	if (!span_equal(field(&line), SPAN("state")) ||
+	    !parse_number(field(&line), 99999, &attempts) ||
+	    !parse_number(field(&line), INT64_MAX, &next))
+		return;
+	line = span_first(span_trim(line), SPOOL_REASON);
+	if (!is_clean(line))
+		line.len = 0;
+	s->attempts = (unsigned)attempts;
+	s->next_ms = (int64_t)next;
+	if (line.len > 0)
+		memcpy(s->reason, line.data, line.len);
+	s->reason[line.len] = '\0';
+}
+
+static bool
+parse_rcpt(struct span value, uint64_t at, struct envelope *e)
+{
+	struct span state, address, original;
+	struct recipient *r;
+
+	if (!span_cut(value, '\t', &state, &value) || state.len != 1 ||
+	    !span_cut(value, '\t', &address, &original) || address.len == 0)
+		return false;
+	r = add_recipient(e);
+	r->address = span_text(address);
+	r->original = span_text(original);
+	r->mark_at = at;
+	if (!is_clean(address) || !is_clean(original))
+		return false;
+	switch (state.data[0]) {
+	case RECIPIENT_WAITING:
+	case RECIPIENT_SENT:
+	case RECIPIENT_FAILED:
+		r->state = (enum recipient_state)state.data[0];
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* A text value that may stand once. */
+static bool
+set_once(char **where, struct span value)
+{
+	if (*where != NULL)
+		return false;
+	*where = span_text(value);
+	return true;
+}
+
+static bool
+parse_signed(struct span s, int64_t *out)
+{
+	uint64_t value;
+	bool negative = s.len > 0 && s.data[0] == '-';
+
+	if (!parse_number(span_from(s, negative), INT64_MAX, &value))
+		return false;
+	*out = negative ? -(int64_t)value : (int64_t)value;
+	return true;
+}
+
+static bool
+parse_line(struct span key, struct span value, uint64_t at, struct envelope *e)
+{
+	if (span_equal(key, SPAN("rcpt")))
+		return parse_rcpt(value, at, e);
+	if (!is_clean(value))
+		return false;
+	if (span_equal(key, SPAN("sender")))
+		return set_once(&e->sender, value);
+	if (span_equal(key, SPAN("original")))
+		return set_once(&e->original_sender, value);
+	if (span_equal(key, SPAN("client")))
+		return set_once(&e->client, value);
+	if (span_equal(key, SPAN("arrived")))
+		return parse_signed(value, &e->arrived_ms);
+	if (span_equal(key, SPAN("uid")))
+		return parse_signed(value, &e->uid);
+	if (!span_equal(key, SPAN("flags")))
+		return false;
+	e->utf8 = span_equal(value, SPAN("utf8"));
+	e->eight_bit = e->utf8 || span_equal(value, SPAN("8bit"));
+	return e->eight_bit || span_equal(value, SPAN("7bit"));
+}
+
+/* The checksum as it was at the commit: no recipient had been tried. */
+static uint32_t
+envelope_crc(struct buf *raw, const struct envelope *e)
+{
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++)
+		raw->data[e->recipient[i].mark_at - SPOOL_ENVELOPE_AT] =
+		    RECIPIENT_WAITING;
+	return crc32c(0, raw->data, raw->len);
+}
+
+static const char *
+parse_envelope(struct buf *raw, uint32_t crc, struct envelope *e)
+{
+	struct span line, rest = buf_span(raw), key, value;
+
+	while (rest.len > 0) {
+		if (!span_cut(rest, '\n', &line, &rest) ||
+		    !span_cut(line, '\t', &key, &value) ||
+		    !parse_line(key, value,
+			SPOOL_ENVELOPE_AT + (uint64_t)(value.data - raw->data),
+			e))
+			return "its envelope is damaged";
+	}
+	if (e->sender == NULL || e->original_sender == NULL ||
+	    e->client == NULL || e->recipient_count == 0)
+		return "its envelope is incomplete";
+	if (envelope_crc(raw, e) != crc)
+		return "its envelope does not match its checksum";
+	return NULL;
+}
+
+/* Exactly len octets at offset: 1; 0: the file is shorter; -1 errno. */
+static int
+read_at(int fd, void *out, size_t len, uint64_t offset)
+{
+	ssize_t n;
+
+	do {
+		n = pread(fd, out, len, (off_t)offset);
+	} while (n == -1 && errno == EINTR);
+	return n == -1 ? -1 : (size_t)n == len;
+}
+
+static const char *
+load_envelope(int fd, const struct spool_head *h, struct envelope *e)
+{
+	struct buf raw = { NULL, 0, 0 };
+	const char *wrong;
+	int got;
+
+	buf_reserve(&raw, h->envelope_octets + 1);
+	raw.len = h->envelope_octets;
+	got = read_at(fd, raw.data, raw.len, SPOOL_ENVELOPE_AT);
+	if (got == 1)
+		wrong = parse_envelope(&raw, h->envelope_crc, e);
+	else
+		wrong = got == -1 ? "" : "it is not complete";
+	buf_free(&raw);
+	return wrong;
+}
+
+/* The end mark stands where the lengths say, and nothing follows it. */
+static const char *
+check_end(int fd, const struct spool_head *h)
+{
+	char end[SPOOL_END], wanted[SPOOL_END];
+	uint64_t at =
+	    SPOOL_ENVELOPE_AT + h->envelope_octets + h->content_octets;
+	struct stat st;
+	int got;
+
+	if (fstat(fd, &st) == -1)
+		return "";
+	if ((uint64_t)st.st_size != at + SPOOL_END)
+		return "it is not complete";
+	got = read_at(fd, end, sizeof(end), at);
+	if (got != 1)
+		return got == -1 ? "" : "it is not complete";
+	spool_format_end(h->id, wanted);
+	return memcmp(end, wanted, SPOOL_END) == 0 ? NULL
+						   : "its end mark is missing";
+}
+
+const char *
+spool_load(int fd, queue_id id, struct spool_head *head,
+    struct spool_state *state, struct envelope *envelope)
+{
+	char block[SPOOL_ENVELOPE_AT];
+	const char *wrong;
+	int got = read_at(fd, block, sizeof(block), 0);
+
+	if (got != 1)
+		return got == -1 ? "" : "it is not complete";
+	wrong =
+	    parse_head((struct span){ block, SPOOL_STATE_AT - 1 }, id, head);
+	if (wrong == NULL && block[SPOOL_STATE_AT - 1] != '\n')
+		wrong = "its first line is damaged";
+	if (wrong != NULL)
+		return wrong;
+	parse_state((struct span){ block + SPOOL_STATE_AT, SPOOL_STATE - 1 },
+	    state);
+	if (envelope == NULL)
+		return NULL;
+	wrong = check_end(fd, head);
+	if (wrong == NULL)
+		wrong = load_envelope(fd, head, envelope);
+	if (wrong != NULL)
+		envelope_clear(envelope);
+	return wrong;
+}

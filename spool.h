@@ -1,0 +1,93 @@
+/*
+ * The spool's inside: between spool.c, queue.c, entry.c and walk.c only.
+ *
+ * A file of it:
+ *
+ *   head      68 octets: version, id, lengths, checksums; written once
+ *   state     444 octets: attempts, next try, reason; overwritten in place
+ *   envelope  lines "key TAB value"; "rcpt TAB STATE TAB to TAB original",
+ *             whose STATE is one octet, overwritten in place
+ *   content   the message in canonical form
+ *   end       "\nend ID\n"
+ *
+ * Head and state share the first 512 octets, so one sector holds both.  The
+ * checksum of the envelope is taken with every STATE as "-".  Everything
+ * that changes after the commit changes in place: finishing a message needs
+ * no free disk space.
+ */
+#ifndef SPOOL_H
+#define SPOOL_H
+
+#include "relayd.h"
+
+enum {
+	SPOOL_VERSION = 1,
+	SPOOL_STATE_AT = 68,
+	SPOOL_STATE = 444,
+	SPOOL_ENVELOPE_AT = SPOOL_STATE_AT + SPOOL_STATE,
+	SPOOL_END = 18,
+	SPOOL_REASON = 400,
+	SPOOL_ENVELOPE_MAX = 16 << 20,
+	SPOOL_CHANCE_BITS = 18, /* of an id; the rest is its time */
+};
+
+struct spool_head {
+	queue_id id;
+	uint64_t envelope_octets;
+	uint64_t content_octets;
+	uint32_t envelope_crc;
+	uint32_t content_crc;
+};
+
+struct spool_state {
+	unsigned attempts;
+	int64_t next_ms; /* wall clock */
+	char reason[SPOOL_REASON + 1];
+};
+
+void spool_format_head(const struct spool_head *h, char out[SPOOL_STATE_AT]);
+void spool_format_state(const struct spool_state *s, char out[SPOOL_STATE]);
+void spool_format_end(queue_id id, char out[SPOOL_END]);
+/* -1: EINVAL, a value contains a control byte; out is then undefined. */
+int spool_format_envelope(const struct envelope *e, struct buf *out);
+
+/*
+ * Read and check all but the content.  envelope may be NULL: then it is
+ * neither read nor checked.
+ * returns NULL, or what is wrong with the file ("" : errno says it: try
+ * again later, the file may be fine).
+ */
+const char *spool_load(int fd, queue_id id, struct spool_head *head,
+    struct spool_state *state, struct envelope *envelope);
+
+/* The spool's directories, held open for life. */
+struct queue {
+	int top;	    /* the spool itself */
+	int tmp;	    /* being received */
+	int place[PLACES];
+	int lock;
+	bool read_only;
+	int64_t last_id_ms; /* ids: time never goes back ... */
+	uint32_t next_chance; /* ... and the rest is counted */
+	struct msg *group;  /* waiting for their sync, oldest first */
+	struct msg **group_end;
+	size_t group_count;
+	unsigned failures;  /* syncs failed in a row */
+	int64_t failing_until_ms; /* monotonic */
+	bool unsynced[PLACES]; /* removals and moves since the last sync */
+	int *mark_fd;	    /* files with marks to sync, then to close */
+	size_t mark_count;
+};
+
+const char *spool_place_name(enum queue_place place); /* "new", "cur" ... */
+
+/* Move what can't be a message of ours to failed/, or leave it; logged. */
+void spool_condemn(struct queue *q, enum queue_place place, const char *name,
+    const char *why);
+
+/* Open a file of a place for reading (writing: O_RDWR) and make sure that it
+ * is a regular file of ours; -1 and *why ("" : errno says it) otherwise. */
+int spool_open(const struct queue *q, enum queue_place place, const char *name,
+    int flags, const char **why);
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * Looking at the spool: one place after the other, a message at a time, in
+ * no order.  The daemon reads its queue with it at the start, in slices, and
+ * the operator's commands list it.
+ */
+#include "spool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct queue_walk {
+	struct queue *queue;
+	enum queue_place place; /* being read */
+	bool all;
+	unsigned flags;
+	DIR *dir;
+	struct queue_info info;
+};
+
+struct queue_walk *
+queue_walk_new(struct queue *q, enum queue_place place, unsigned flags)
+{
+	struct queue_walk *w = mem_alloc(sizeof(*w));
+
+	w->queue = q;
+	w->all = place == PLACES;
+	w->place = w->all ? PLACE_NEW : place;
+	w->flags = flags;
+	w->info.envelope.uid = -1;
+	return w;
+}
+
+static bool
+open_place(struct queue_walk *w)
+{
+	int fd = openat(w->queue->place[w->place], ".",
+	    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	w->dir = fd == -1 ? NULL : fdopendir(fd);
+	if (w->dir == NULL) {
+		log_error("qmgr", "%s/ can't be read: %s",
+		    spool_place_name(w->place), strerror(errno));
+		fd_close(&fd);
+	}
+	return w->dir != NULL;
+}
+
+/* The next name, of the next place if need be; NULL at the end. */
+static const char *
+next_name(struct queue_walk *w)
+{
+	for (; w->place < PLACES; w->place++) {
+		const struct dirent *d = NULL;
+
+		if (w->dir != NULL || open_place(w))
+			d = readdir(w->dir);
+		if (d != NULL)
+			return d->d_name;
+		if (w->dir != NULL)
+			(void)closedir(w->dir);
+		w->dir = NULL;
+		if (!w->all)
+			w->place = PLACES - 1;
+	}
+	return NULL;
+}
+
+/* What the file says; false when it is gone or can't be read now. */
+static bool
+load(struct queue_walk *w, const char *name)
+{
+	struct queue_info *info = &w->info;
+	struct envelope *envelope =
+	    (w->flags & QUEUE_WALK_ENVELOPE) != 0 ? &info->envelope : NULL;
+	struct spool_head head = { .content_octets = 0 };
+	struct spool_state state = { .attempts = 0 };
+	const char *why = NULL;
+	int fd = spool_open(w->queue, w->place, name, O_RDONLY, &why);
+
+	if (fd != -1)
+		why = spool_load(fd, info->id, &head, &state, envelope);
+	fd_close(&fd);
+	if (why != NULL && *why == '\0')
+		return false;
+	if (why != NULL) {
+		spool_condemn(w->queue, w->place, name, why);
+		(void)snprintf(state.reason, sizeof(state.reason), "%s", why);
+	}
+	info->damaged = why != NULL;
+	info->size = head.content_octets;
+	info->attempts = state.attempts;
+	info->next_ms = state.next_ms;
+	memcpy(info->reason, state.reason, sizeof(state.reason));
+	return true;
+}
+
+/* A name that is no id is not ours to touch; hidden ones are not told. */
+static bool
+visit(struct queue_walk *w, const char *name)
+{
+	struct queue_info *info = &w->info;
+
+	if (name[0] == '.')
+		return false;
+	if (!queue_id_parse(span_of(name), &info->id)) {
+		if (!w->queue->read_only && w->place != PLACE_FAILED)
+			log_warning("qmgr", "%s/%s is no message; left alone",
+			    spool_place_name(w->place), name);
+		return false;
+	}
+	envelope_clear(&info->envelope);
+	info->place = w->place;
+	queue_id_text(info->id, info->name);
+	if (w->place == PLACE_NEW && (w->flags & QUEUE_WALK_ENVELOPE) == 0) {
+		info->next_ms = 0; /* never tried: queue_take() looks closer */
+		info->attempts = 0;
+		return true;
+	}
+	if (!load(w, name))
+		return false;
+	return !info->damaged || w->place == PLACE_FAILED ||
+	    w->queue->read_only;
+}
+
+bool
+queue_walk_next(struct queue_walk *w, const struct queue_info **info)
+{
+	const char *name;
+
+	while ((name = next_name(w)) != NULL) {
+		if (visit(w, name)) {
+			*info = &w->info;
+			return true;
+		}
+	}
+	return false;
+}
+
+void
+queue_walk_free(struct queue_walk *w)
+{
+	if (w == NULL)
+		return;
+	if (w->dir != NULL)
+		(void)closedir(w->dir);
+	envelope_clear(&w->info.envelope);
+	free(w);
+}
