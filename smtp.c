@@ -1,0 +1,802 @@
+/*
+ * SMTP grammar (RFC 5321 and its extensions): command lines, paths, addresses,
+ * parameters, replies, and the forms that a message's text has on the wire.
+ * What a command does, and all input and output, is for others.
+ */
+#include "relayd.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool
+is_alnum(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	    (c >= '0' && c <= '9');
+}
+
+static bool
+is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static bool
+has(struct span s, char c)
+{
+	return s.len > 0 && memchr(s.data, c, s.len) != NULL;
+}
+
+/* ---- command lines ---- */
+
+static const struct {
+	const char *word;
+	enum smtp_verb verb;
+} verbs[] = {
+	{ "EHLO", SMTP_EHLO },
+	{ "HELO", SMTP_HELO },
+	{ "MAIL", SMTP_MAIL },
+	{ "RCPT", SMTP_RCPT },
+	{ "DATA", SMTP_DATA },
+	{ "BDAT", SMTP_BDAT },
+	{ "RSET", SMTP_RSET },
+	{ "NOOP", SMTP_NOOP },
+	{ "VRFY", SMTP_VRFY },
+	{ "EXPN", SMTP_EXPN },
+	{ "HELP", SMTP_HELP },
+	{ "QUIT", SMTP_QUIT },
+	{ "STARTTLS", SMTP_STARTTLS },
+	{ "AUTH", SMTP_AUTH },
+	{ "GET", SMTP_HTTP },
+	{ "POST", SMTP_HTTP },
+	{ "PUT", SMTP_HTTP },
+	{ "HEAD", SMTP_HTTP },
+	{ "OPTIONS", SMTP_HTTP },
+	{ "CONNECT", SMTP_HTTP },
+	{ "DELETE", SMTP_HTTP },
+	{ "PATCH", SMTP_HTTP },
+	{ "TRACE", SMTP_HTTP },
+};
+
+enum smtp_verb
+smtp_command(struct span line, struct span *arg)
+{
+	struct span word;
+	size_t i;
+
+	(void)span_cut(line, ' ', &word, arg);
+	while (arg->len > 0 && arg->data[arg->len - 1] == ' ')
+		arg->len--;
+	if (span_starts_nocase(line, SPAN("Host:")))
+		return SMTP_HTTP;
+	/* Bytes at which others might end the line: it means nothing. */
+	if (has(line, '\0') || has(line, '\r') || has(line, '\n'))
+		return SMTP_UNKNOWN;
+	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (span_equal_nocase(word, span_of(verbs[i].word)))
+			return verbs[i].verb;
+	return SMTP_UNKNOWN;
+}
+
+bool
+smtp_helo_valid(struct span name)
+{
+	size_t i;
+
+	if (name.len > 2 && name.data[0] == '[' &&
+	    name.data[name.len - 1] == ']')
+		name = (struct span){ name.data + 1, name.len - 2 };
+	if (name.len == 0 || name.len > LIMIT_DOMAIN)
+		return false;
+	/* Wider than the grammar: the name proves nothing, it is only noted. */
+	for (i = 0; i < name.len; i++)
+		if (!is_alnum(name.data[i]) &&
+		    !has(SPAN(".-_:%"), name.data[i]))
+			return false;
+	return true;
+}
+
+bool
+smtp_bdat(struct span arg, uint64_t *octets, bool *last)
+{
+	struct span number, word;
+
+	*last = span_cut(arg, ' ', &number, &word);
+	if (*last && !span_equal_nocase(word, SPAN("LAST")))
+		return false;
+	return parse_number(number, UINT64_MAX, octets);
+}
+
+/* ---- addresses ---- */
+
+/* Octets of the UTF-8 character that s begins with (RFC 3629, section 4);
+ * 0: it is none, or ASCII. */
+static size_t
+utf8_length(struct span s)
+{
+	static const uint32_t lowest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	unsigned char lead = (unsigned char)s.data[0];
+	size_t i, len = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+	uint32_t code = lead & (0x7fu >> len);
+
+	if (lead < 0xc2 || lead > 0xf4 || s.len < len)
+		return 0;
+	for (i = 1; i < len; i++) {
+		if (((unsigned char)s.data[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | ((unsigned char)s.data[i] & 0x3f);
+	}
+	if (code < lowest[len] || code > 0x10ffff ||
+	    (code >= 0xd800 && code <= 0xdfff))
+		return 0;
+	return len;
+}
+
+/* Is it made of letters, digits, these marks, and UTF-8 if flags say so? */
+static bool
+made_of(struct span s, struct span marks, unsigned flags)
+{
+	size_t len;
+
+	for (; s.len > 0; s = span_from(s, len)) {
+		len = is_alnum(s.data[0]) || has(marks, s.data[0]);
+		if (len == 0 && (flags & ADDRESS_UTF8) != 0)
+			len = utf8_length(s);
+		if (len == 0)
+			return false;
+	}
+	return true;
+}
+
+/* Dot-string: Atom *("." Atom) (RFC 5321, 4.1.2; atext: RFC 5322, 3.2.3). */
+static bool
+dot_string_valid(struct span s, unsigned flags)
+{
+	struct span atom;
+	bool more;
+
+	do {
+		more = span_cut(s, '.', &atom, &s);
+		if (atom.len == 0 ||
+		    !made_of(atom, SPAN("!#$%&'*+-/=?^_`{|}~"), flags))
+			return false;
+	} while (more);
+	return true;
+}
+
+/* Octets of the QcontentSMTP that s begins with (RFC 5321, 4.1.2); 0: none. */
+static size_t
+quoted_content(struct span s, unsigned flags)
+{
+	bool pair = s.data[0] == '\\';
+	unsigned char c;
+
+	if (pair && s.len == 1)
+		return 0;
+	c = (unsigned char)s.data[pair];
+	if (c >= ' ' && c <= '~')
+		return pair ? 2 : 1;
+	return !pair && (flags & ADDRESS_UTF8) != 0 ? utf8_length(s) : 0;
+}
+
+/* Quoted-string, with its quotes. */
+static bool
+quoted_valid(struct span s, unsigned flags)
+{
+	size_t len, at;
+
+	for (at = 1; at < s.len && s.data[at] != '"'; at += len) {
+		len = quoted_content(span_from(s, at), flags);
+		if (len == 0)
+			return false;
+	}
+	return at + 1 == s.len;
+}
+
+/* Octets before the '@' that is not in quotes, or all. */
+static size_t
+local_length(struct span address)
+{
+	const char *at;
+	size_t i;
+
+	if (address.len == 0)
+		return 0;
+	if (address.data[0] != '"') {
+		at = memchr(address.data, '@', address.len);
+		return at == NULL ? address.len : (size_t)(at - address.data);
+	}
+	for (i = 1; i < address.len && address.data[i] != '"'; i++)
+		if (address.data[i] == '\\')
+			i++;
+	return i < address.len ? i + 1 : address.len;
+}
+
+/* address-literal (RFC 5321, 4.1.3), with its brackets. */
+static bool
+literal_valid(struct span s)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+	char text[INET6_ADDRSTRLEN];
+	int family = AF_INET;
+
+	if (s.len < 2 || s.data[s.len - 1] != ']')
+		return false;
+	s = (struct span){ s.data + 1, s.len - 2 };
+	if (span_starts_nocase(s, SPAN("IPv6:"))) {
+		s = span_from(s, 5);
+		family = AF_INET6;
+	}
+	if (s.len >= sizeof(text) || has(s, '\0'))
+		return false;
+	memcpy(text, s.data, s.len);
+	text[s.len] = '\0';
+	return inet_pton(family, text, address) == 1;
+}
+
+/*
+ * Domain (RFC 5321, 4.1.2), or U-labels (RFC 6531, 3.3), or a literal.
+ * Underscores are no host name's, but there are such domains.
+ */
+static bool
+domain_valid(struct span s, unsigned flags)
+{
+	struct span label;
+	bool more;
+
+	if (s.len == 0 || s.len > LIMIT_DOMAIN)
+		return false;
+	if (s.data[0] == '[')
+		return literal_valid(s);
+	do {
+		more = span_cut(s, '.', &label, &s);
+		if (label.len == 0 || label.len > LIMIT_LABEL ||
+		    label.data[0] == '-' || label.data[label.len - 1] == '-' ||
+		    !made_of(label, SPAN("-_"), flags))
+			return false;
+	} while (more);
+	return true;
+}
+
+bool
+smtp_address_valid(struct span address, unsigned flags)
+{
+	struct span local = span_first(address, local_length(address));
+	struct span rest = span_from(address, local.len);
+	bool valid;
+
+	if (address.len > LIMIT_ADDRESS || local.len == 0 ||
+	    local.len > LIMIT_LOCAL_PART)
+		return false;
+	valid = local.data[0] == '"' ? quoted_valid(local, flags)
+				     : dot_string_valid(local, flags);
+	if (rest.len == 0)
+		return valid && (flags & ADDRESS_BARE) != 0;
+	return valid && rest.data[0] == '@' &&
+	    domain_valid(span_from(rest, 1), flags);
+}
+
+void
+smtp_address_split(struct span address, struct span *local, struct span *domain)
+{
+	*local = span_first(address, local_length(address));
+	*domain = (struct span){ NULL, 0 };
+	if (local->len < address.len)
+		*domain = span_from(address, local->len + 1);
+}
+
+/* ---- paths and parameters ---- */
+
+/* Take off a source route, "@a,@b:", which means nothing any more (RFC 5321,
+ * 4.1.1.3 and appendix C); false when it is not one. */
+static bool
+drop_route(struct span *address)
+{
+	struct span route, hop;
+	bool more;
+
+	if (address->len == 0 || address->data[0] != '@')
+		return true;
+	if (!span_cut(*address, ':', &route, address) || address->len == 0)
+		return false;
+	do {
+		more = span_cut(route, ',', &hop, &route);
+		if (hop.len == 0 || hop.data[0] != '@' ||
+		    !domain_valid(span_from(hop, 1), 0))
+			return false;
+	} while (more);
+	return true;
+}
+
+/* Where the ">" stands that is not in quotes; s.len: nowhere. */
+static size_t
+closing_bracket(struct span s)
+{
+	bool quoted = false;
+	size_t i;
+
+	for (i = 0; i < s.len && (quoted || s.data[i] != '>'); i++) {
+		if (s.data[i] == '"')
+			quoted = !quoted;
+		else if (quoted && s.data[i] == '\\')
+			i++;
+	}
+	return i < s.len ? i : s.len;
+}
+
+/* Split "<path> parameters", or take the whole as an address, never half. */
+static bool
+split_path(struct span s, struct span *address, struct span *parameters)
+{
+	size_t end;
+
+	*address = s;
+	*parameters = span_from(s, s.len);
+	if (s.len == 0 || s.data[0] != '<')
+		return s.len > 0;
+	end = closing_bracket(s);
+	if (end == s.len)
+		return false;
+	*address = (struct span){ s.data + 1, end - 1 };
+	*parameters = span_from(s, end + 1);
+	if (parameters->len > 0 && parameters->data[0] != ' ')
+		return false;
+	*parameters = span_trim(*parameters);
+	return drop_route(address);
+}
+
+const char *
+smtp_path(struct span arg, struct span keyword, bool utf8, struct span *address,
+    struct span *parameters)
+{
+	bool sender = span_equal_nocase(keyword, SPAN("FROM:"));
+	const char *bad = sender ? "501 5.1.7 Bad sender address syntax"
+				 : "501 5.1.3 Bad recipient address syntax";
+
+	if (!span_starts_nocase(arg, keyword))
+		return sender ? "501 5.5.4 Syntax: MAIL FROM:<address>"
+			      : "501 5.5.4 Syntax: RCPT TO:<address>";
+	arg = span_trim(span_from(arg, keyword.len));
+	if (!split_path(arg, address, parameters))
+		return bad;
+	if (address->len == 0)
+		return sender ? NULL : bad;
+	if (!smtp_address_valid(*address, ADDRESS_BARE | ADDRESS_UTF8))
+		return bad;
+	if (!utf8 && !smtp_address_valid(*address, ADDRESS_BARE))
+		return "553 5.6.7 Address needs SMTPUTF8";
+	return NULL;
+}
+
+/* The values below are empty with data NULL when there was no "=". */
+
+static const char *
+take_size(struct span value, struct smtp_mail *mail)
+{
+	size_t i;
+
+	if (parse_number(value, UINT64_MAX, &mail->size))
+		return NULL;
+	for (i = 0; i < value.len; i++)
+		if (!is_digit(value.data[i]))
+			break;
+	if (value.len == 0 || i < value.len)
+		return "501 5.5.4 Bad SIZE value";
+	return "552 5.3.4 Message too big";
+}
+
+static const char *
+take_body(struct span value, struct smtp_mail *mail)
+{
+	mail->eight_bit = span_equal_nocase(value, SPAN("8BITMIME"));
+	if (mail->eight_bit || span_equal_nocase(value, SPAN("7BIT")))
+		return NULL;
+	if (span_equal_nocase(value, SPAN("BINARYMIME")))
+		return "555 5.5.4 BINARYMIME is not offered";
+	return "501 5.5.4 Bad BODY value";
+}
+
+static const char *
+take_smtputf8(struct span value, struct smtp_mail *mail)
+{
+	mail->utf8 = true;
+	return value.data == NULL ? NULL : "501 5.5.4 SMTPUTF8 has no value";
+}
+
+static const struct {
+	const char *name;
+	const char *(*take)(struct span value, struct smtp_mail *mail);
+} mail_parameters[] = {
+	{ "SIZE", take_size },
+	{ "BODY", take_body },
+	{ "SMTPUTF8", take_smtputf8 },
+};
+
+enum { MAIL_PARAMETERS = sizeof(mail_parameters) / sizeof(mail_parameters[0]) };
+
+/* Take the first of several parameters off; false: there is none. */
+static bool
+next_parameter(struct span *rest, struct span *name, struct span *value)
+{
+	struct span one;
+
+	*rest = span_trim(*rest);
+	if (rest->len == 0)
+		return false;
+	(void)span_cut(*rest, ' ', &one, rest);
+	if (!span_cut(one, '=', name, value))
+		*value = (struct span){ NULL, 0 };
+	return true;
+}
+
+/* esmtp-keyword (RFC 5321, 4.1.2) that we don't know, or no keyword at all. */
+static const char *
+parameter_unknown(struct span name)
+{
+	if (name.len == 0 || name.data[0] == '-' ||
+	    !made_of(name, SPAN("-"), 0))
+		return "501 5.5.4 Bad parameter syntax";
+	return "555 5.5.4 Parameter not known or not offered";
+}
+
+const char *
+smtp_mail_parameters(struct span parameters, struct smtp_mail *mail)
+{
+	bool seen[MAIL_PARAMETERS] = { false };
+	const char *refusal;
+	struct span name, value;
+	size_t i;
+
+	*mail = (struct smtp_mail){ 0 };
+	while (next_parameter(&parameters, &name, &value)) {
+		for (i = 0; i < MAIL_PARAMETERS; i++)
+			if (span_equal_nocase(name,
+				span_of(mail_parameters[i].name)))
+				break;
+		if (i == MAIL_PARAMETERS)
+			return parameter_unknown(name);
+		if (seen[i])
+			return "501 5.5.4 Parameter given twice";
+		seen[i] = true;
+		refusal = mail_parameters[i].take(value, mail);
+		if (refusal != NULL)
+			return refusal;
+	}
+	return NULL;
+}
+
+const char *
+smtp_rcpt_parameters(struct span parameters)
+{
+	struct span name, value;
+
+	if (next_parameter(&parameters, &name, &value))
+		return parameter_unknown(name);
+	return NULL;
+}
+
+/* ---- the text of a message ---- */
+
+/*
+ * Where the decoder stands.  Only a line that follows a true CRLF can end
+ * the data or have been stuffed: a dot behind a bare CR or LF is content.
+ */
+enum {
+	AT_START,  /* of a line behind CRLF, or of all */
+	AT_DOT,    /* such a line began with a dot, not passed on yet */
+	AT_DOT_CR, /* "." CR */
+	AT_CR,     /* CR behind text, not passed on yet */
+	IN_TEXT,
+	AT_BARE, /* the start of a line behind a bare CR or LF */
+	AT_END,  /* CRLF "." CRLF is complete */
+};
+
+static void
+end_line(struct smtp_decoder *d, struct buf *out, bool bare)
+{
+	buf_append(out, "\r\n", 2);
+	d->bare |= bare;
+	d->state = bare ? AT_BARE : AT_START;
+}
+
+/* Where c is in s, from the octet at on; s.len: nowhere. */
+static size_t
+find(struct span s, size_t at, char c)
+{
+	const char *found = memchr(s.data + at, c, s.len - at);
+
+	return found == NULL ? s.len : (size_t)(found - s.data);
+}
+
+/* From the start of a line: the end of those whole lines that can be passed on
+ * as they are. */
+static size_t
+canonical_lines(struct span in, size_t at, bool dots)
+{
+	size_t lf;
+
+	while (at < in.len && !(dots && in.data[at] == '.')) {
+		lf = find(in, at, '\n');
+		if (lf == in.len ||
+		    find(span_first(in, lf), at, '\r') + 1 != lf)
+			break;
+		at = lf + 1;
+	}
+	return at;
+}
+
+/*
+ * Pass text on up to and with its line end.  lf: where the next LF is known to
+ * be unless it is behind us, so that no octet is looked at more than twice.
+ */
+static size_t
+decode_text(struct smtp_decoder *d, struct span in, size_t at, size_t *lf,
+    struct buf *out)
+{
+	size_t end;
+
+	if (*lf < at || at == 0)
+		*lf = find(in, at, '\n');
+	end = find(span_first(in, *lf), at, '\r');
+	buf_append(out, in.data + at, end - at);
+	if (end == in.len) {
+		d->state = IN_TEXT;
+		return end;
+	}
+	if (in.data[end] == '\r')
+		d->state = AT_CR;
+	else
+		end_line(d, out, true);
+	return end + 1;
+}
+
+/* One octet behind a held back dot or CR; false: it is to be looked at again
+ * in the new state. */
+static bool
+decode_held(struct smtp_decoder *d, char c, struct buf *out)
+{
+	if (d->state == AT_CR) {
+		end_line(d, out, c != '\n');
+		return c == '\n';
+	}
+	if (d->state == AT_DOT_CR && c == '\n') {
+		d->state = AT_END;
+		return true;
+	}
+	if (d->state == AT_DOT && c == '\r') {
+		d->state = AT_DOT_CR;
+		return true;
+	}
+	if (d->state == AT_DOT && c != '\n') {
+		d->state = IN_TEXT; /* the dot was stuffed */
+		return false;
+	}
+	/* A dot alone on a line, but no CRLF ends it. */
+	buf_add_char(out, '.');
+	end_line(d, out, true);
+	return c == '\n';
+}
+
+static size_t
+decode(struct smtp_decoder *d, struct span in, struct buf *out, bool dots)
+{
+	size_t at = 0, lf = 0, end;
+
+	while (at < in.len && d->state != AT_END) {
+		switch (d->state) {
+		case AT_START:
+			end = canonical_lines(in, at, dots);
+			buf_append(out, in.data + at, end - at);
+			at = end;
+			if (at == in.len)
+				break;
+			d->state =
+			    dots && in.data[at] == '.' ? AT_DOT : IN_TEXT;
+			at += d->state == AT_DOT;
+			break;
+		case IN_TEXT:
+		case AT_BARE:
+			at = decode_text(d, in, at, &lf, out);
+			break;
+		default:
+			at += decode_held(d, in.data[at], out);
+		}
+	}
+	return at;
+}
+
+size_t
+smtp_decode_data(struct smtp_decoder *d, struct span in, struct buf *out,
+    bool *end)
+{
+	size_t taken = decode(d, in, out, true);
+
+	*end = d->state == AT_END;
+	if (*end)
+		d->state = AT_START;
+	return taken;
+}
+
+void
+smtp_decode_chunk(struct smtp_decoder *d, struct span in, struct buf *out)
+{
+	(void)decode(d, in, out, false);
+}
+
+void
+smtp_decode_end(struct smtp_decoder *d, struct buf *out)
+{
+	if (d->state == IN_TEXT || d->state == AT_CR)
+		end_line(d, out, d->state == AT_CR);
+}
+
+void
+smtp_encode_dots(bool *line_start, struct span in, struct buf *out)
+{
+	size_t dot, from = 0;
+
+	if (in.len == 0)
+		return;
+	/* Dots are rarer than lines. */
+	for (dot = find(in, 0, '.'); dot < in.len;
+	     dot = find(in, dot + 1, '.')) {
+		if (dot == 0 ? !*line_start : in.data[dot - 1] != '\n')
+			continue;
+		buf_append(out, in.data + from, dot - from);
+		buf_add_char(out, '.');
+		from = dot; /* the dot itself begins the next run */
+	}
+	buf_append(out, in.data + from, in.len - from);
+	*line_start = in.data[in.len - 1] == '\n';
+}
+
+/* ---- replies ---- */
+
+/* Append to what is kept of a reply, as far as it fits. */
+static void
+keep_text(struct smtp_reply *r, struct span text)
+{
+	size_t i;
+
+	for (i = 0; i < text.len && r->len < LIMIT_REPLY_KEPT; i++)
+		if (!has(SPAN("\r\n\0"), text.data[i]))
+			r->text[r->len++] = text.data[i];
+	r->text[r->len] = '\0';
+}
+
+/* Reply-code (RFC 5321, 4.2) of a line; 0: it has none. */
+static int
+reply_code(struct span line)
+{
+	if (line.len < 3 || line.data[0] < '2' || line.data[0] > '5' ||
+	    !is_digit(line.data[1]) || !is_digit(line.data[2]))
+		return 0;
+	return (line.data[0] - '0') * 100 + (line.data[1] - '0') * 10 +
+	    (line.data[2] - '0');
+}
+
+enum smtp_reply_state
+smtp_reply_line(struct smtp_reply *r, struct span line)
+{
+	int code = reply_code(line);
+	bool more = line.len > 3 && line.data[3] == '-';
+
+	r->lines++;
+	r->octets += line.len + 2;
+	if (code == 0 || (r->code != 0 && r->code != code) ||
+	    (line.len > 3 && !more && line.data[3] != ' ') ||
+	    line.len + 2 > LIMIT_REPLY_LINE || r->octets > LIMIT_REPLY ||
+	    r->lines > LIMIT_REPLY_LINES)
+		return SMTP_REPLY_BAD;
+	if (r->code == 0)
+		keep_text(r, span_first(line, 3));
+	r->code = code;
+	if (line.len > 4) {
+		keep_text(r, SPAN(" "));
+		keep_text(r, span_from(line, 4));
+	}
+	return more ? SMTP_REPLY_MORE : SMTP_REPLY_DONE;
+}
+
+/* Octets of the one to three digits that text begins with. */
+static size_t
+digits(const char *text)
+{
+	size_t n = 0;
+
+	while (n < 3 && is_digit(text[n]))
+		n++;
+	return n;
+}
+
+/* Octets of the status code (RFC 3463, section 2) that text begins with, if
+ * it is of this class. */
+static size_t
+status_length(const char *text, char class)
+{
+	size_t subject, detail;
+
+	if (text[0] != class || text[1] != '.')
+		return 0;
+	subject = digits(text + 2);
+	if (subject == 0 || text[2 + subject] != '.')
+		return 0;
+	detail = digits(text + 3 + subject);
+	if (detail == 0 || !has(SPAN(" \0"), text[3 + subject + detail]))
+		return 0;
+	return 3 + subject + detail;
+}
+
+void
+smtp_reply_status(const char *text, int code, char out[12])
+{
+	char class = (char)('0' + code / 100);
+	size_t len = 0;
+
+	if (class != '2' && class != '5')
+		class = '4';
+	if (reply_code(span_of(text)) != 0 && text[3] == ' ')
+		len = status_length(text + 4, class);
+	if (len > 0)
+		(void)snprintf(out, 12, "%.*s", (int)len, text + 4);
+	else
+		(void)snprintf(out, 12, "%c.0.0", class);
+}
+
+static const struct {
+	const char *keyword;
+	unsigned bit;
+} capabilities[] = {
+	{ "PIPELINING", SMTP_CAN_PIPELINING },
+	{ "8BITMIME", SMTP_CAN_8BITMIME },
+	{ "SMTPUTF8", SMTP_CAN_SMTPUTF8 },
+	{ "CHUNKING", SMTP_CAN_CHUNKING },
+	{ "DSN", SMTP_CAN_DSN },
+	{ "STARTTLS", SMTP_CAN_STARTTLS },
+	{ "SIZE", SMTP_CAN_SIZE },
+};
+
+static unsigned
+auth_mechanisms(struct span list)
+{
+	struct span name;
+	unsigned bits = 0;
+	bool more;
+
+	do {
+		more = span_cut(list, ' ', &name, &list);
+		if (span_equal_nocase(name, SPAN("PLAIN")))
+			bits |= SMTP_AUTH_PLAIN;
+		else if (span_equal_nocase(name, SPAN("LOGIN")))
+			bits |= SMTP_AUTH_LOGIN;
+		else if (name.len > 0)
+			bits |= SMTP_AUTH_OTHER;
+	} while (more);
+	return bits;
+}
+
+unsigned
+smtp_capability(struct span line, uint64_t *size_limit)
+{
+	struct span keyword, rest;
+	uint64_t size;
+	size_t i;
+
+	line = span_trim(span_from(line, 4));
+	/* "AUTH=" stems from drafts before RFC 2554 and is still seen. */
+	if (span_starts_nocase(line, SPAN("AUTH ")) ||
+	    span_starts_nocase(line, SPAN("AUTH=")))
+		return auth_mechanisms(span_from(line, 5));
+	(void)span_cut(line, ' ', &keyword, &rest);
+	for (i = 0; i < sizeof(capabilities) / sizeof(capabilities[0]); i++)
+		if (span_equal_nocase(keyword,
+			span_of(capabilities[i].keyword)))
+			break;
+	if (i == sizeof(capabilities) / sizeof(capabilities[0]))
+		return 0;
+	if (capabilities[i].bit == SMTP_CAN_SIZE &&
+	    parse_number(span_trim(rest), UINT64_MAX, &size))
+		*size_limit = size;
+	return capabilities[i].bit;
+}
