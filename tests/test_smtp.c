@@ -1,0 +1,913 @@
+/* smtp.c: the grammar; numbers are those of the catalogue of bad input. */
+#include "relayd.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
+/* The words of a refusal are free, its codes are not. */
+static void
+assert_refusal(const char *what, const char *got, const char *codes)
+{
+	bool equal = codes == NULL
+	    ? got == NULL
+	    : got != NULL && strncmp(got, codes, strlen(codes)) == 0;
+
+	if (!equal)
+		fail_msg("%s: %s, not %s", what, got ? got : "accepted",
+		    codes ? codes : "accepted");
+}
+
+static char *
+repeat(char c, size_t count)
+{
+	char *text = mem_alloc(count + 1);
+
+	memset(text, c, count);
+	return text;
+}
+
+static void
+assert_span(struct span got, struct span want)
+{
+	if (!span_equal(got, want))
+		fail_msg("'%.*s' is not '%.*s'", (int)got.len, got.data,
+		    (int)want.len, want.data);
+}
+
+/* ---- commands ---- */
+
+static void
+command_finds_verb_and_argument(void **state)
+{
+	static const struct {
+		const char *line;
+		enum smtp_verb verb;
+		const char *arg;
+	} rows[] = {
+		{ "EHLO x", SMTP_EHLO, "x" },
+		{ "ehlo x", SMTP_EHLO, "x" },
+		{ "EHLO", SMTP_EHLO, "" },
+		{ "EHLO ", SMTP_EHLO, "" }, /* A18 */
+		{ "EHLO   ", SMTP_EHLO, "" },
+		{ "HELO a b ", SMTP_HELO, "a b" },
+		{ "MAIL FROM:<a@b>  ", SMTP_MAIL, "FROM:<a@b>" },
+		{ "MAIL  FROM:<a@b>", SMTP_MAIL, " FROM:<a@b>" }, /* A26 */
+		{ "Rcpt TO:<a@b>", SMTP_RCPT, "TO:<a@b>" },
+		{ "DATA", SMTP_DATA, "" },
+		{ "BDAT 5 LAST", SMTP_BDAT, "5 LAST" },
+		{ "RSET x", SMTP_RSET, "x" }, /* A15 */
+		{ "NOOP", SMTP_NOOP, "" },
+		{ "VRFY a", SMTP_VRFY, "a" },
+		{ "EXPN a", SMTP_EXPN, "a" },
+		{ "HELP", SMTP_HELP, "" },
+		{ "QUIT", SMTP_QUIT, "" },
+		{ "STARTTLS", SMTP_STARTTLS, "" },
+		{ "AUTH PLAIN =", SMTP_AUTH, "PLAIN =" },
+		{ "", SMTP_UNKNOWN, "" }, /* A8 */
+		{ " ", SMTP_UNKNOWN, "" },
+		{ " EHLO x", SMTP_UNKNOWN, "EHLO x" },
+		{ "EHLOx", SMTP_UNKNOWN, "" },
+		{ "MAIL\tFROM:<a@b>", SMTP_UNKNOWN, "" },
+		{ "\x16\x03\x01", SMTP_UNKNOWN, "" },          /* A50 */
+		{ "GET / HTTP/1.1", SMTP_HTTP, "/ HTTP/1.1" }, /* A49 */
+		{ "post /", SMTP_HTTP, "/" },
+		{ "PUT", SMTP_HTTP, "" },
+		{ "HEAD /", SMTP_HTTP, "/" },
+		{ "OPTIONS *", SMTP_HTTP, "*" },
+		{ "CONNECT a:25", SMTP_HTTP, "a:25" },
+		{ "Host: localhost", SMTP_HTTP, "localhost" },
+		{ "HOST:x", SMTP_HTTP, "" },
+		{ "Hosting", SMTP_UNKNOWN, "" },
+	};
+	struct span arg;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		assert_int_equal(smtp_command(span_of(rows[i].line), &arg),
+		    rows[i].verb);
+		assert_span(arg, span_of(rows[i].arg));
+	}
+}
+
+static void
+command_with_bytes_that_end_lines_means_nothing(void **state) /* A20, A24 */
+{
+	struct span arg;
+
+	(void)state;
+	assert_int_equal(smtp_command(SPAN("EHLO a\0b"), &arg), SMTP_UNKNOWN);
+	assert_int_equal(smtp_command(SPAN("MAIL FROM:<a@b>\r"), &arg),
+	    SMTP_UNKNOWN);
+	assert_int_equal(smtp_command(SPAN("RCPT TO:<\"a\r\nb\"@c>"), &arg),
+	    SMTP_UNKNOWN);
+	assert_int_equal(smtp_command(SPAN("\0"), &arg), SMTP_UNKNOWN);
+}
+
+static void
+helo_takes_names_that_may_stand_in_received(void **state) /* A17 to A22 */
+{
+	static const struct {
+		const char *name;
+		bool valid;
+	} rows[] = {
+		{ "[127.0.0.1]", true },
+		{ "[IPv6:::1]", true },
+		{ "localhost", true },
+		{ "a_b", true },
+		{ "host.example.com", true },
+		{ "", false },
+		{ "[]", false },
+		{ "a b", false },
+		{ "a(b", false },
+		{ "a]", false },
+		{ "<script>\x1b[31m", false },
+		{ "\xc3\xa4", false },
+		{ "a\x7f", false },
+	};
+	char *name = repeat('a', LIMIT_DOMAIN + 1);
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		if (smtp_helo_valid(span_of(rows[i].name)) != rows[i].valid)
+			fail_msg("%s", rows[i].name);
+	assert_false(smtp_helo_valid(SPAN("a\0")));
+	assert_true(smtp_helo_valid((struct span){ name, LIMIT_DOMAIN }));
+	assert_false(smtp_helo_valid((struct span){ name, LIMIT_DOMAIN + 1 }));
+	free(name);
+}
+
+static void
+bdat_takes_a_number_and_last(void **state) /* B29 to B31 */
+{
+	static const struct {
+		const char *arg;
+		bool valid, last;
+		uint64_t octets;
+	} rows[] = {
+		{ "5 LAST", true, true, 5 },
+		{ "5 last", true, true, 5 },
+		{ "0 LAST", true, true, 0 },
+		{ "5", true, false, 5 },
+		{ "18446744073709551615", true, false, UINT64_MAX },
+		{ "", false, false, 0 },
+		{ "x", false, false, 0 },
+		{ "-1", false, false, 0 },
+		{ "+1", false, false, 0 },
+		{ "5 FIRST", false, false, 0 },
+		{ "5 LAST LAST", false, false, 0 },
+		{ "5  LAST", false, false, 0 },
+		{ "18446744073709551616 LAST", false, false, 0 },
+	};
+	uint64_t octets;
+	bool last;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		if (smtp_bdat(span_of(rows[i].arg), &octets, &last) !=
+		    rows[i].valid)
+			fail_msg("%s", rows[i].arg);
+		if (!rows[i].valid)
+			continue;
+		assert_int_equal(octets, rows[i].octets);
+		assert_int_equal(last, rows[i].last);
+	}
+}
+
+/* ---- addresses ---- */
+
+static void
+path_refuses_what_is_no_address(void **state)
+{
+	static const struct {
+		const char *path;
+		const char *sender; /* codes; NULL: accepted */
+		const char *recipient;
+	} rows[] = {
+		{ "<a@b.example>", NULL, NULL },
+		{ "<root>", NULL, NULL },
+		{ "<postmaster>", NULL, NULL },   /* A38 */
+		{ " <a@b.example>", NULL, NULL }, /* A26 */
+		{ "<>", NULL, "501 5.1.3" },      /* A27 */
+		{ "a@b.example", NULL, NULL },    /* A25 */
+		{ "a@b.example SIZE=1", "501 5.1.7", "501 5.1.3" },
+		{ "", "501 5.1.7", "501 5.1.3" },
+		{ "<a@b.example>>", "501 5.1.7", "501 5.1.3" }, /* A29 */
+		{ "<<a@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@b.example>x", "501 5.1.7", "501 5.1.3" },
+		{ "<a @b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<@>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@>", "501 5.1.7", "501 5.1.3" },
+		{ "<@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a..b@c.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<.a@c.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a.@c.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@b..example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@-b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@b-.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@b.example.>", "501 5.1.7", "501 5.1.3" },
+		{ "<a@b.example", "501 5.1.7", "501 5.1.3" },
+		{ "<a@b_c.example>", NULL, NULL },
+		{ "<\"a b\"@c.example>", NULL, NULL }, /* A32 */
+		{ "<\"a\\\"b\"@c.example>", NULL, NULL },
+		{ "<\"a@b\"@c.example>", NULL, NULL },
+		{ "<\"<x>\"@c.example>", NULL, NULL },
+		{ "<\"a@b\">", NULL, NULL },
+		{ "<\"a\r\nb\"@c.example>", "501 5.1.7",
+		    "501 5.1.3" }, /* A33 */
+		{ "<\"a\x7f"
+		  "b\"@c.example>",
+		    "501 5.1.7", "501 5.1.3" },
+		{ "<\"abc@c.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<\"abc\\\"@c.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<\"abc\\", "501 5.1.7", "501 5.1.3" },
+		{ "<\"a\"b@c.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<a\"b\"@c.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<\xc3\xa4@b.example>", "553 5.6.7", "553 5.6.7" }, /* A34 */
+		{ "<a@\xc3\xa4.example>", "553 5.6.7", "553 5.6.7" },
+		{ "<\"\xc3\xa4\"@b.example>", "553 5.6.7", "553 5.6.7" },
+		{ "<\xc3\x28@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<\xc0\xaf@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<\xed\xa0\x80@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<c%d.example@relay.example>", NULL, NULL }, /* A36 */
+		{ "<d.example!c>", NULL, NULL },
+		{ "<c@[10.0.0.1]>", NULL, NULL }, /* A39 */
+		{ "<c@[IPv6:2001:db8::1]>", NULL, NULL },
+		{ "<c@[IPv6:::ffff:10.0.0.1]>", NULL, NULL },
+		{ "<c@[10.0.0.999]>", "501 5.1.7", "501 5.1.3" },
+		{ "<c@[10.0.0.1>", "501 5.1.7", "501 5.1.3" },
+		{ "<c@[2001:db8::1]>", "501 5.1.7", "501 5.1.3" },
+		{ "<c@[IPv6:10.0.0.1]>", "501 5.1.7", "501 5.1.3" },
+		{ "<c@[>", "501 5.1.7", "501 5.1.3" },
+		{ "<c@[]>", "501 5.1.7", "501 5.1.3" },
+		{ "<@x.example:a@b.example>", NULL, NULL },
+		{ "<@x.example,@y.example:a@b.example>", NULL, NULL },
+		{ "<@x.example:>", "501 5.1.7", "501 5.1.3" },
+		{ "<@x.example,y:a@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<@:a@b.example>", "501 5.1.7", "501 5.1.3" },
+		{ "<:include:/etc/passwd>", "501 5.1.7", "501 5.1.3" },
+	};
+	struct buf arg = { 0 };
+	struct span address, parameters;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		buf_clear(&arg);
+		buf_printf(&arg, "FROM:%s", rows[i].path);
+		assert_refusal(rows[i].path,
+		    smtp_path(buf_span(&arg), SPAN("FROM:"), false, &address,
+			&parameters),
+		    rows[i].sender);
+		buf_clear(&arg);
+		buf_printf(&arg, "to:%s", rows[i].path);
+		assert_refusal(rows[i].path,
+		    smtp_path(buf_span(&arg), SPAN("TO:"), false, &address,
+			&parameters),
+		    rows[i].recipient);
+	}
+	buf_free(&arg);
+}
+
+static void
+path_refuses_other_words(void **state) /* A26 */
+{
+	static const char *const args[] = { "", "FRM:<a@b>", " FROM:<a@b>",
+		"FROM :<a@b>", "FROM", "TO:<a@b>" };
+	struct span address, parameters;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(args); i++)
+		assert_refusal(args[i],
+		    smtp_path(span_of(args[i]), SPAN("FROM:"), false, &address,
+			&parameters),
+		    "501 5.5.4");
+}
+
+static void
+path_splits_address_and_parameters(void **state)
+{
+	static const struct {
+		const char *arg, *address, *parameters;
+	} rows[] = {
+		{ "FROM:<a@b> SIZE=1 BODY=7BIT", "a@b", "SIZE=1 BODY=7BIT" },
+		{ "FROM:<a@b>", "a@b", "" },
+		{ "FROM:<> SIZE=1", "", "SIZE=1" },
+		{ "FROM:<\"a> SIZE=1\"@b> X=1", "\"a> SIZE=1\"@b", "X=1" },
+		{ "FROM:<@x,@y:a@b>", "a@b", "" },
+		{ "FROM:a@b", "a@b", "" },
+		{ "FROM:<\xc3\xa4@b> SMTPUTF8", "\xc3\xa4@b", "SMTPUTF8" },
+	};
+	struct span address, parameters;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		assert_null(smtp_path(span_of(rows[i].arg), SPAN("FROM:"), true,
+		    &address, &parameters));
+		assert_span(address, span_of(rows[i].address));
+		assert_span(parameters, span_of(rows[i].parameters));
+	}
+}
+
+static bool
+valid_lengths(size_t local, size_t label, const char *rest)
+{
+	struct buf address = { 0 };
+	bool valid;
+
+	while (local-- > 0)
+		buf_add_char(&address, 'a');
+	buf_add_char(&address, '@');
+	while (label-- > 0)
+		buf_add_char(&address, 'b');
+	buf_add_text(&address, rest);
+	valid = smtp_address_valid(buf_span(&address), 0);
+	buf_free(&address);
+	return valid;
+}
+
+static void
+address_limits_hold_at_their_edge(void **state) /* A30 */
+{
+	struct buf tail = { 0 };
+	size_t i;
+
+	(void)state;
+	assert_true(valid_lengths(LIMIT_LOCAL_PART, 1, ".example"));
+	assert_false(valid_lengths(LIMIT_LOCAL_PART + 1, 1, ".example"));
+	assert_true(valid_lengths(1, LIMIT_LABEL, ".example"));
+	assert_false(valid_lengths(1, LIMIT_LABEL + 1, ".example"));
+	for (i = 0; i < LIMIT_ADDRESS - 2 - 10; i += 2)
+		buf_add_text(&tail, ".c");
+	assert_true(valid_lengths(1, 10, buf_text(&tail)));
+	assert_false(valid_lengths(1, 11, buf_text(&tail)));
+	assert_false(valid_lengths(2, 10, buf_text(&tail)));
+	buf_free(&tail);
+}
+
+static void
+address_flags_allow_what_they_say(void **state)
+{
+	(void)state;
+	assert_false(smtp_address_valid(SPAN(""), ADDRESS_BARE | ADDRESS_UTF8));
+	assert_true(smtp_address_valid(SPAN("root"), ADDRESS_BARE));
+	assert_false(smtp_address_valid(SPAN("root"), 0));
+	assert_false(smtp_address_valid(SPAN("a\0@b"), ADDRESS_BARE));
+	assert_false(smtp_address_valid(SPAN("a@b\0"), ADDRESS_BARE));
+	assert_false(smtp_address_valid(SPAN("a@[10.0.0.1\0]"), 0));
+	assert_true(
+	    smtp_address_valid(SPAN("\"\xe2\x82\xac\"@b"), ADDRESS_UTF8));
+	assert_true(
+	    smtp_address_valid(SPAN("\xf0\x9f\x98\x80@b"), ADDRESS_UTF8));
+	assert_false(
+	    smtp_address_valid(SPAN("\xf4\x90\x80\x80@b"), ADDRESS_UTF8));
+	assert_false(
+	    smtp_address_valid(SPAN("\xe2\x82"), ADDRESS_BARE | ADDRESS_UTF8));
+	assert_false(smtp_address_valid(SPAN("\xe0\x80\xaf@b"), ADDRESS_UTF8));
+	assert_false(
+	    smtp_address_valid(SPAN("\xf0\x80\x80\xaf@b"), ADDRESS_UTF8));
+	assert_false(smtp_address_valid(SPAN("\x80@b"), ADDRESS_UTF8));
+	assert_false(smtp_address_valid(SPAN("\xff@b"), ADDRESS_UTF8));
+	assert_false(
+	    smtp_address_valid(SPAN("\"\\\xc3\xa4\"@b"), ADDRESS_UTF8));
+}
+
+static void
+split_finds_the_at_outside_quotes(void **state)
+{
+	static const struct {
+		const char *address, *local, *domain;
+	} rows[] = {
+		{ "a@b", "a", "b" },
+		{ "root", "root", NULL },
+		{ "\"a@b\"@c", "\"a@b\"", "c" },
+		{ "\"a@b\"", "\"a@b\"", NULL },
+		{ "\"a\\\"@b\"@c", "\"a\\\"@b\"", "c" },
+	};
+	struct span local, domain;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		smtp_address_split(span_of(rows[i].address), &local, &domain);
+		assert_span(local, span_of(rows[i].local));
+		assert_span(domain, span_of(rows[i].domain));
+		assert_int_equal(domain.data == NULL, rows[i].domain == NULL);
+	}
+}
+
+static void
+mail_parameters_are_read_or_refused(void **state)
+{
+	static const struct {
+		const char *text, *codes;
+		uint64_t size;
+		bool eight_bit, utf8;
+	} rows[] = {
+		{ "", NULL, 0, false, false },
+		{ "SIZE=52428800", NULL, 52428800, false, false },
+		{ "size=0", NULL, 0, false, false },
+		{ "BODY=7BIT", NULL, 0, false, false }, /* A43 */
+		{ "body=8bitmime", NULL, 0, true, false },
+		{ "SMTPUTF8", NULL, 0, false, true },
+		{ "SIZE=1 BODY=8BITMIME  SMTPUTF8", NULL, 1, true, true },
+		{ "SIZE=99999999999999999999", "552 5.3.4", 0, 0, 0 }, /* A41 */
+		{ "SIZE=-1", "501 5.5.4", 0, 0, 0 },
+		{ "SIZE=", "501 5.5.4", 0, 0, 0 },
+		{ "SIZE", "501 5.5.4", 0, 0, 0 },
+		{ "SIZE=1x", "501 5.5.4", 0, 0, 0 },
+		{ "SIZE=0x10", "501 5.5.4", 0, 0, 0 },
+		{ "SIZE=9999999999999999999999x", "501 5.5.4", 0, 0, 0 },
+		{ "BODY=9BIT", "501 5.5.4", 0, 0, 0 },
+		{ "BODY", "501 5.5.4", 0, 0, 0 },
+		{ "BODY=BINARYMIME", "555 5.5.4", 0, 0, 0 },
+		{ "SMTPUTF8=x", "501 5.5.4", 0, 0, 0 },
+		{ "FOO=BAR", "555 5.5.4", 0, 0, 0 }, /* A44 */
+		{ "FOO", "555 5.5.4", 0, 0, 0 },
+		{ "=x", "501 5.5.4", 0, 0, 0 },
+		{ "F\x1bO", "501 5.5.4", 0, 0, 0 },
+		{ "-F", "501 5.5.4", 0, 0, 0 },
+		{ "SIZE=1 SIZE=2", "501 5.5.4", 0, 0, 0 },
+		{ "RET=FULL", "555 5.5.4", 0, 0, 0 },
+		{ "ENVID=a", "555 5.5.4", 0, 0, 0 },
+	};
+	struct smtp_mail mail;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		assert_refusal(rows[i].text,
+		    smtp_mail_parameters(span_of(rows[i].text), &mail),
+		    rows[i].codes);
+		if (rows[i].codes != NULL)
+			continue;
+		assert_int_equal(mail.size, rows[i].size);
+		assert_int_equal(mail.eight_bit, rows[i].eight_bit);
+		assert_int_equal(mail.utf8, rows[i].utf8);
+	}
+}
+
+static void
+rcpt_has_no_parameters(void **state) /* A46 */
+{
+	(void)state;
+	assert_null(smtp_rcpt_parameters(SPAN("")));
+	assert_refusal("ORCPT",
+	    smtp_rcpt_parameters(SPAN("ORCPT=rfc822;a+0Ab@c")), "555 5.5.4");
+	assert_refusal("NOTIFY", smtp_rcpt_parameters(SPAN("NOTIFY=NEVER")),
+	    "555 5.5.4");
+	assert_refusal("=", smtp_rcpt_parameters(SPAN("=x")), "501 5.5.4");
+}
+
+/* ---- the text of a message ---- */
+
+/* Decode all of in, given in two pieces; returns the octets taken. */
+static size_t
+decode_split(struct span in, size_t split, struct buf *out,
+    struct smtp_decoder *d, bool *end)
+{
+	size_t taken;
+
+	buf_clear(out);
+	*d = (struct smtp_decoder){ 0 };
+	taken = smtp_decode_data(d, span_first(in, split), out, end);
+	if (!*end)
+		taken += smtp_decode_data(d, span_from(in, split), out, end);
+	return taken;
+}
+
+static void
+data_ends_at_crlf_dot_crlf_only(void **state)
+{
+	static const struct {
+		const char *in, *out;
+		bool bare;
+		size_t left; /* octets behind the end of data */
+	} rows[] = {
+		{ "a\r\n.\r\n", "a\r\n", false, 0 }, /* B1 */
+		{ ".\r\n", "", false, 0 },           /* B2 */
+		{ "a\r\n.\r\nQUIT\r\n", "a\r\n", false, 6 },
+		{ "a\n.\nM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 },   /* B3 */
+		{ "a\n.\r\nM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 }, /* B4 */
+		{ "a\r\n.\nM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 }, /* B5 */
+		{ "a\r.\rM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 },   /* B6 */
+		{ "a\r\n.\rM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 }, /* B7 */
+		{ "a\r.\r\nM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 }, /* B8 */
+		{ "a\n.\rM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 },   /* B9 */
+		{ "a\r.\nM\r\n.\r\n", "a\r\n.\r\nM\r\n", true, 0 },   /* B10 */
+		{ "a\r\n.\r\r\nM\r\n.\r\n", "a\r\n.\r\n\r\nM\r\n", true, 0 },
+		{ "a\r\r\n.\r\nM", "a\r\n\r\n", true, 1 }, /* B14 */
+		{ "a\r\n. \r\nM\r\n.\r\n", "a\r\n \r\nM\r\n", false, 0 },
+		{ "a\x85.\x85M\r\n.\r\n", "a\x85.\x85M\r\n", false,
+		    0 }, /* B16 */
+		{ "a\x0b.\x0bM\r\n.\r\n", "a\x0b.\x0bM\r\n", false, 0 },
+		{ "..\r\n...\r\n.a\r\n.\r\n", ".\r\n..\r\na\r\n", false, 0 },
+		{ "10%\r20%\r\n.\r\n", "10%\r\n20%\r\n", true, 0 }, /* D4 */
+		{ "\r\n.\r\n", "\r\n", false, 0 },
+	};
+	struct smtp_decoder d;
+	struct buf out = { 0 };
+	struct span in;
+	size_t i, split;
+	bool end;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		in = span_of(rows[i].in);
+		for (split = 0; split <= in.len; split++) { /* A7, B19 */
+			assert_int_equal(
+			    decode_split(in, split, &out, &d, &end),
+			    in.len - rows[i].left);
+			assert_true(end);
+			assert_int_equal(d.bare, rows[i].bare);
+			assert_span(buf_span(&out), span_of(rows[i].out));
+		}
+	}
+	buf_free(&out);
+}
+
+static void
+nul_beside_a_dot_is_content(void **state) /* B11, B12, B22 */
+{
+	struct smtp_decoder d;
+	struct buf out = { 0 };
+	bool end;
+
+	(void)state;
+	(void)decode_split(SPAN("a\r\n\0.\r\nM\r\n.\r\n"), 3, &out, &d, &end);
+	assert_true(end);
+	assert_span(buf_span(&out), SPAN("a\r\n\0.\r\nM\r\n"));
+	(void)decode_split(SPAN("a\r\n.\0\r\nM\r\n.\r\n"), 4, &out, &d, &end);
+	assert_true(end);
+	assert_span(buf_span(&out), SPAN("a\r\n\0\r\nM\r\n"));
+	buf_free(&out);
+}
+
+static bool
+contains(struct span s, const char *text, size_t len)
+{
+	return memmem(s.data, s.len, text, len) != NULL;
+}
+
+/* Is every CR before an LF and every LF behind a CR? */
+static bool
+is_canonical(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.len; i++) {
+		if (s.data[i] == '\r' &&
+		    !(i + 1 < s.len && s.data[i + 1] == '\n'))
+			return false;
+		if (s.data[i] == '\n' && !(i > 0 && s.data[i - 1] == '\r'))
+			return false;
+	}
+	return true;
+}
+
+/* The number-th string over {CR, LF, '.', 'x'} of this length. */
+static struct span
+nth_string(unsigned number, size_t len, char out[8])
+{
+	size_t i;
+
+	for (i = 0; i < len; i++, number /= 4)
+		out[i] = "\r\n.x"[number % 4];
+	return (struct span){ out, len };
+}
+
+/* What any decoded text must be, and what it is on the wire. */
+static void
+check_wire(struct span text, struct buf *wire)
+{
+	struct smtp_decoder d = { 0 };
+	struct buf back = { 0 };
+	bool line_start = true, end;
+
+	assert_true(is_canonical(text));
+	buf_clear(wire);
+	smtp_encode_dots(&line_start, text, wire);
+	assert_true(is_canonical(buf_span(wire)));
+	assert_false(contains(buf_span(wire), "\r\n.\r\n", 5));
+	assert_false(span_starts_nocase(buf_span(wire), SPAN(".\r\n")));
+	(void)smtp_decode_data(&d, buf_span(wire), &back, &end);
+	assert_false(end);
+	smtp_decode_end(&d, &back);
+	assert_span(buf_span(&back), text);
+	buf_free(&back);
+}
+
+static void
+no_short_string_smuggles_a_message(void **state) /* B18 */
+{
+	struct buf whole = { 0 }, out = { 0 }, wire = { 0 };
+	struct smtp_decoder d, d_split;
+	bool end, end_split;
+	size_t len, split, taken, at;
+	unsigned n;
+	char text[8];
+
+	(void)state;
+	for (len = 1; len <= sizeof(text); len++)
+		for (n = 0; n < 1u << (2 * len); n++) {
+			struct span in = nth_string(n, len, text);
+
+			taken = decode_split(in, len, &whole, &d, &end);
+			for (split = 0; split < len; split++) {
+				at = decode_split(in, split, &out, &d_split,
+				    &end_split);
+				assert_int_equal(at, taken);
+				assert_int_equal(end_split, end);
+				assert_int_equal(d_split.bare, d.bare);
+				assert_span(buf_span(&out), buf_span(&whole));
+			}
+			/* Only these five octets, or three at first, end it. */
+			assert_int_equal(end,
+			    contains(in, "\r\n.\r\n", 5) ||
+				(len >= 3 && memcmp(text, ".\r\n", 3) == 0));
+			smtp_decode_end(&d, &whole);
+			check_wire(buf_span(&whole), &wire);
+		}
+	buf_free(&whole);
+	buf_free(&out);
+	buf_free(&wire);
+}
+
+static void
+chunks_are_decoded_the_same_wherever_they_are_cut(void **state) /* B38 */
+{
+	struct buf whole = { 0 }, out = { 0 }, wire = { 0 };
+	size_t len, split;
+	unsigned n;
+	char text[8];
+
+	(void)state;
+	for (len = 1; len <= 6; len++)
+		for (n = 0; n < 1u << (2 * len); n++) {
+			struct span in = nth_string(n, len, text);
+			struct smtp_decoder all = { 0 };
+
+			buf_clear(&whole);
+			smtp_decode_chunk(&all, in, &whole);
+			smtp_decode_end(&all, &whole);
+			check_wire(buf_span(&whole), &wire);
+			for (split = 0; split < len; split++) {
+				struct smtp_decoder d = { 0 };
+
+				buf_clear(&out);
+				smtp_decode_chunk(&d, span_first(in, split),
+				    &out);
+				smtp_decode_chunk(&d, span_from(in, split),
+				    &out);
+				smtp_decode_end(&d, &out);
+				assert_int_equal(d.bare, all.bare);
+				assert_span(buf_span(&out), buf_span(&whole));
+			}
+		}
+	buf_free(&whole);
+	buf_free(&out);
+	buf_free(&wire);
+}
+
+static void
+chunk_gets_line_ends_and_keeps_dots(void **state) /* B32, B39, B40 */
+{
+	static const struct {
+		const char *in, *out;
+		bool bare;
+	} rows[] = {
+		{ "hello", "hello\r\n", false },
+		{ "a\nb\n", "a\r\nb\r\n", true },
+		{ ".", ".\r\n", false },
+		{ "..\r\n.\r\n", "..\r\n.\r\n", false },
+		{ "a\r", "a\r\n", true },
+		{ "", "", false },
+	};
+	struct buf out = { 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		struct smtp_decoder d = { 0 };
+
+		buf_clear(&out);
+		smtp_decode_chunk(&d, span_of(rows[i].in), &out);
+		smtp_decode_end(&d, &out);
+		assert_span(buf_span(&out), span_of(rows[i].out));
+		assert_int_equal(d.bare, rows[i].bare);
+	}
+	buf_free(&out);
+}
+
+static void
+dots_are_stuffed_wherever_the_text_is_cut(void **state) /* B20, B40 */
+{
+	struct span in = SPAN(".\r\n..a.\r\nb.\r\n\r\n.c\r\n");
+	struct buf out = { 0 };
+	bool line_start;
+	size_t split;
+
+	(void)state;
+	for (split = 0; split <= in.len; split++) {
+		line_start = true;
+		buf_clear(&out);
+		smtp_encode_dots(&line_start, span_first(in, split), &out);
+		smtp_encode_dots(&line_start, span_from(in, split), &out);
+		assert_true(line_start);
+		assert_span(buf_span(&out),
+		    SPAN("..\r\n...a.\r\nb.\r\n\r\n..c\r\n"));
+	}
+	buf_free(&out);
+}
+
+/* ---- replies ---- */
+
+static void
+reply_lines_make_one_text(void **state)
+{
+	struct smtp_reply r = { 0 };
+
+	(void)state;
+	assert_int_equal(smtp_reply_line(&r, SPAN("250-2.0.0 a")),
+	    SMTP_REPLY_MORE);
+	assert_int_equal(smtp_reply_line(&r, SPAN("250-")), SMTP_REPLY_MORE);
+	assert_int_equal(smtp_reply_line(&r, SPAN("250 b\r\n\0c")),
+	    SMTP_REPLY_DONE);
+	assert_int_equal(r.code, 250);
+	assert_int_equal(r.lines, 3);
+	assert_string_equal(r.text, "250 2.0.0 a bc");
+	assert_int_equal(r.len, strlen(r.text));
+	r = (struct smtp_reply){ 0 };
+	assert_int_equal(smtp_reply_line(&r, SPAN("354")), SMTP_REPLY_DONE);
+	assert_string_equal(r.text, "354");
+}
+
+static void
+reply_that_is_not_smtp_is_bad(void **state)
+{
+	static const char *const lines[] = { "", "2", "25", "abc", "150 x",
+		"650 x", "25x ok", "250x", "250\tx", "2500 x", "HTTP/1.1 200" };
+	struct smtp_reply r;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(lines); i++) {
+		r = (struct smtp_reply){ 0 };
+		if (smtp_reply_line(&r, span_of(lines[i])) != SMTP_REPLY_BAD)
+			fail_msg("%s", lines[i]);
+	}
+	r = (struct smtp_reply){ 0 };
+	assert_int_equal(smtp_reply_line(&r, SPAN("250-a")), SMTP_REPLY_MORE);
+	assert_int_equal(smtp_reply_line(&r, SPAN("550 b")), SMTP_REPLY_BAD);
+}
+
+static void
+reply_limits_hold_at_their_edge(void **state)
+{
+	char *line = repeat('x', LIMIT_REPLY_LINE);
+	struct smtp_reply r = { 0 };
+	unsigned i;
+
+	(void)state;
+	memcpy(line, "250-", 4);
+	assert_int_equal(
+	    smtp_reply_line(&r, (struct span){ line, LIMIT_REPLY_LINE - 2 }),
+	    SMTP_REPLY_MORE);
+	assert_int_equal(r.len, LIMIT_REPLY_KEPT);
+	for (i = 1; i < LIMIT_REPLY / LIMIT_REPLY_LINE; i++)
+		assert_int_equal(
+		    smtp_reply_line(&r,
+			(struct span){ line, LIMIT_REPLY_LINE - 2 }),
+		    SMTP_REPLY_MORE);
+	assert_int_equal(smtp_reply_line(&r, SPAN("250 ")), SMTP_REPLY_BAD);
+	r = (struct smtp_reply){ 0 };
+	assert_int_equal(
+	    smtp_reply_line(&r, (struct span){ line, LIMIT_REPLY_LINE - 1 }),
+	    SMTP_REPLY_BAD);
+	r = (struct smtp_reply){ 0 };
+	for (i = 0; i < LIMIT_REPLY_LINES; i++)
+		assert_int_equal(smtp_reply_line(&r, SPAN("250-a")),
+		    SMTP_REPLY_MORE);
+	assert_int_equal(smtp_reply_line(&r, SPAN("250 a")), SMTP_REPLY_BAD);
+	free(line);
+}
+
+static void
+status_is_the_replys_own_or_made_from_its_code(void **state)
+{
+	static const struct {
+		const char *text;
+		int code;
+		const char *status;
+	} rows[] = {
+		{ "250 2.1.5 ok", 250, "2.1.5" },
+		{ "550 5.7.30 off", 550, "5.7.30" },
+		{ "550 5.123.456", 550, "5.123.456" },
+		{ "250 ok", 250, "2.0.0" },
+		{ "451 later", 451, "4.0.0" },
+		{ "550 4.7.1 odd", 550, "5.0.0" },
+		{ "550 5.7.1x", 550, "5.0.0" },
+		{ "550 5.1234.1 x", 550, "5.0.0" },
+		{ "550 5.1.1234 x", 550, "5.0.0" },
+		{ "550 5..1 x", 550, "5.0.0" },
+		{ "550 5.1", 550, "5.0.0" },
+		{ "550 5", 550, "5.0.0" },
+		{ "550", 550, "5.0.0" },
+		{ "354 go", 354, "4.0.0" },
+		{ "", 0, "4.0.0" },
+		{ "connection lost", 0, "4.0.0" },
+	};
+	char status[12];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		smtp_reply_status(rows[i].text, rows[i].code, status);
+		assert_string_equal(status, rows[i].status);
+	}
+}
+
+static void
+capabilities_are_told_by_their_keyword(void **state)
+{
+	static const struct {
+		const char *line;
+		unsigned bits;
+		uint64_t size;
+	} rows[] = {
+		{ "250-PIPELINING", SMTP_CAN_PIPELINING, 7 },
+		{ "250 8bitmime", SMTP_CAN_8BITMIME, 7 },
+		{ "250-SMTPUTF8", SMTP_CAN_SMTPUTF8, 7 },
+		{ "250-CHUNKING", SMTP_CAN_CHUNKING, 7 },
+		{ "250-DSN", SMTP_CAN_DSN, 7 },
+		{ "250-STARTTLS ", SMTP_CAN_STARTTLS, 7 },
+		{ "250-SIZE 35882577", SMTP_CAN_SIZE, 35882577 },
+		{ "250-SIZE", SMTP_CAN_SIZE, 7 },
+		{ "250-SIZE x", SMTP_CAN_SIZE, 7 },
+		{ "250-SIZE 99999999999999999999", SMTP_CAN_SIZE, 7 },
+		{ "250-AUTH PLAIN LOGIN", SMTP_AUTH_PLAIN | SMTP_AUTH_LOGIN,
+		    7 },
+		{ "250-AUTH=LOGIN XOAUTH2", SMTP_AUTH_LOGIN | SMTP_AUTH_OTHER,
+		    7 },
+		{ "250-AUTH", 0, 7 },
+		{ "250-SIZER 5", 0, 7 },
+		{ "250-XDSN", 0, 7 },
+		{ "250", 0, 7 },
+	};
+	uint64_t size;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		size = 7;
+		assert_int_equal(smtp_capability(span_of(rows[i].line), &size),
+		    rows[i].bits);
+		assert_int_equal(size, rows[i].size);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(command_finds_verb_and_argument),
+		cmocka_unit_test(
+		    command_with_bytes_that_end_lines_means_nothing),
+		cmocka_unit_test(helo_takes_names_that_may_stand_in_received),
+		cmocka_unit_test(bdat_takes_a_number_and_last),
+		cmocka_unit_test(path_refuses_what_is_no_address),
+		cmocka_unit_test(path_refuses_other_words),
+		cmocka_unit_test(path_splits_address_and_parameters),
+		cmocka_unit_test(address_limits_hold_at_their_edge),
+		cmocka_unit_test(address_flags_allow_what_they_say),
+		cmocka_unit_test(split_finds_the_at_outside_quotes),
+		cmocka_unit_test(mail_parameters_are_read_or_refused),
+		cmocka_unit_test(rcpt_has_no_parameters),
+		cmocka_unit_test(data_ends_at_crlf_dot_crlf_only),
+		cmocka_unit_test(nul_beside_a_dot_is_content),
+		cmocka_unit_test(no_short_string_smuggles_a_message),
+		cmocka_unit_test(
+		    chunks_are_decoded_the_same_wherever_they_are_cut),
+		cmocka_unit_test(chunk_gets_line_ends_and_keeps_dots),
+		cmocka_unit_test(dots_are_stuffed_wherever_the_text_is_cut),
+		cmocka_unit_test(reply_lines_make_one_text),
+		cmocka_unit_test(reply_that_is_not_smtp_is_bad),
+		cmocka_unit_test(reply_limits_hold_at_their_edge),
+		cmocka_unit_test(
+		    status_is_the_replys_own_or_made_from_its_code),
+		cmocka_unit_test(capabilities_are_told_by_their_keyword),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
