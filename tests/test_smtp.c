@@ -3,7 +3,6 @@
 
 #include <setjmp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -21,15 +20,6 @@ assert_refusal(const char *what, const char *got, const char *codes)
 	if (!equal)
 		fail_msg("%s: %s, not %s", what, got ? got : "accepted",
 		    codes ? codes : "accepted");
-}
-
-static char *
-repeat(char c, size_t count)
-{
-	char *text = mem_alloc(count + 1);
-
-	memset(text, c, count);
-	return text;
 }
 
 static void
@@ -131,7 +121,7 @@ helo_takes_names_that_may_stand_in_received(void **state) /* A17 to A22 */
 		{ "\xc3\xa4", false },
 		{ "a\x7f", false },
 	};
-	char *name = repeat('a', LIMIT_DOMAIN + 1);
+	char name[LIMIT_DOMAIN + 1];
 	size_t i;
 
 	(void)state;
@@ -139,9 +129,9 @@ helo_takes_names_that_may_stand_in_received(void **state) /* A17 to A22 */
 		if (smtp_helo_valid(span_of(rows[i].name)) != rows[i].valid)
 			fail_msg("%s", rows[i].name);
 	assert_false(smtp_helo_valid(SPAN("a\0")));
+	memset(name, 'a', sizeof(name));
 	assert_true(smtp_helo_valid((struct span){ name, LIMIT_DOMAIN }));
 	assert_false(smtp_helo_valid((struct span){ name, LIMIT_DOMAIN + 1 }));
-	free(name);
 }
 
 static void
@@ -184,98 +174,94 @@ bdat_takes_a_number_and_last(void **state) /* B29 to B31 */
 
 /* ---- addresses ---- */
 
+/* Try each path as MAIL and as RCPT would. */
 static void
-path_refuses_what_is_no_address(void **state)
+check_paths(const char *const *paths, size_t count, const char *sender,
+    const char *recipient)
 {
-	static const struct {
-		const char *path;
-		const char *sender; /* codes; NULL: accepted */
-		const char *recipient;
-	} rows[] = {
-		{ "<a@b.example>", NULL, NULL },
-		{ "<root>", NULL, NULL },
-		{ "<postmaster>", NULL, NULL },   /* A38 */
-		{ " <a@b.example>", NULL, NULL }, /* A26 */
-		{ "<>", NULL, "501 5.1.3" },      /* A27 */
-		{ "a@b.example", NULL, NULL },    /* A25 */
-		{ "a@b.example SIZE=1", "501 5.1.7", "501 5.1.3" },
-		{ "", "501 5.1.7", "501 5.1.3" },
-		{ "<a@b.example>>", "501 5.1.7", "501 5.1.3" }, /* A29 */
-		{ "<<a@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@b.example>x", "501 5.1.7", "501 5.1.3" },
-		{ "<a @b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<@>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@>", "501 5.1.7", "501 5.1.3" },
-		{ "<@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a..b@c.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<.a@c.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a.@c.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@b..example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@-b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@b-.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@b.example.>", "501 5.1.7", "501 5.1.3" },
-		{ "<a@b.example", "501 5.1.7", "501 5.1.3" },
-		{ "<a@b_c.example>", NULL, NULL },
-		{ "<\"a b\"@c.example>", NULL, NULL }, /* A32 */
-		{ "<\"a\\\"b\"@c.example>", NULL, NULL },
-		{ "<\"a@b\"@c.example>", NULL, NULL },
-		{ "<\"<x>\"@c.example>", NULL, NULL },
-		{ "<\"a@b\">", NULL, NULL },
-		{ "<\"a\r\nb\"@c.example>", "501 5.1.7",
-		    "501 5.1.3" }, /* A33 */
-		{ "<\"a\x7f"
-		  "b\"@c.example>",
-		    "501 5.1.7", "501 5.1.3" },
-		{ "<\"abc@c.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<\"abc\\\"@c.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<\"abc\\", "501 5.1.7", "501 5.1.3" },
-		{ "<\"a\"b@c.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<a\"b\"@c.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<\xc3\xa4@b.example>", "553 5.6.7", "553 5.6.7" }, /* A34 */
-		{ "<a@\xc3\xa4.example>", "553 5.6.7", "553 5.6.7" },
-		{ "<\"\xc3\xa4\"@b.example>", "553 5.6.7", "553 5.6.7" },
-		{ "<\xc3\x28@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<\xc0\xaf@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<\xed\xa0\x80@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<c%d.example@relay.example>", NULL, NULL }, /* A36 */
-		{ "<d.example!c>", NULL, NULL },
-		{ "<c@[10.0.0.1]>", NULL, NULL }, /* A39 */
-		{ "<c@[IPv6:2001:db8::1]>", NULL, NULL },
-		{ "<c@[IPv6:::ffff:10.0.0.1]>", NULL, NULL },
-		{ "<c@[10.0.0.999]>", "501 5.1.7", "501 5.1.3" },
-		{ "<c@[10.0.0.1>", "501 5.1.7", "501 5.1.3" },
-		{ "<c@[2001:db8::1]>", "501 5.1.7", "501 5.1.3" },
-		{ "<c@[IPv6:10.0.0.1]>", "501 5.1.7", "501 5.1.3" },
-		{ "<c@[>", "501 5.1.7", "501 5.1.3" },
-		{ "<c@[]>", "501 5.1.7", "501 5.1.3" },
-		{ "<@x.example:a@b.example>", NULL, NULL },
-		{ "<@x.example,@y.example:a@b.example>", NULL, NULL },
-		{ "<@x.example:>", "501 5.1.7", "501 5.1.3" },
-		{ "<@x.example,y:a@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<@:a@b.example>", "501 5.1.7", "501 5.1.3" },
-		{ "<:include:/etc/passwd>", "501 5.1.7", "501 5.1.3" },
-	};
 	struct buf arg = { 0 };
 	struct span address, parameters;
 	size_t i;
 
-	(void)state;
-	for (i = 0; i < COUNT(rows); i++) {
+	for (i = 0; i < count; i++) {
 		buf_clear(&arg);
-		buf_printf(&arg, "FROM:%s", rows[i].path);
-		assert_refusal(rows[i].path,
+		buf_printf(&arg, "FROM:%s", paths[i]);
+		assert_refusal(paths[i],
 		    smtp_path(buf_span(&arg), SPAN("FROM:"), false, &address,
 			&parameters),
-		    rows[i].sender);
+		    sender);
 		buf_clear(&arg);
-		buf_printf(&arg, "to:%s", rows[i].path);
-		assert_refusal(rows[i].path,
+		buf_printf(&arg, "to:%s", paths[i]);
+		assert_refusal(paths[i],
 		    smtp_path(buf_span(&arg), SPAN("TO:"), false, &address,
 			&parameters),
-		    rows[i].recipient);
+		    recipient);
 	}
 	buf_free(&arg);
+}
+
+static void
+path_takes_addresses(void **state)
+{
+	static const char *const paths[] = {
+		"<a@b.example>",
+		"<root>",
+		"a@b.example",    /* A25 */
+		" <a@b.example>", /* A26 */
+		"<a@b_c.example>",
+		"<\"a b\"@c.example>", /* A32 */
+		"<\"a\\\"b\"@c.example>",
+		"<\"a@b\"@c.example>",
+		"<\"<x>\"@c.example>",
+		"<\"a@b\">",
+		"<c%d.example@relay.example>", /* A36 */
+		"<d.example!c>",
+		"<postmaster>",   /* A38 */
+		"<c@[10.0.0.1]>", /* A39 */
+		"<c@[IPv6:2001:db8::1]>",
+		"<c@[IPv6:::ffff:10.0.0.1]>",
+		"<@x.example:a@b.example>",
+		"<@x.example,@y.example:a@b.example>",
+	};
+	static const char *const null[] = { "<>" }; /* A27 */
+
+	(void)state;
+	check_paths(paths, COUNT(paths), NULL, NULL);
+	check_paths(null, COUNT(null), NULL, "501 5.1.3");
+}
+
+static void
+path_refuses_what_is_no_address(void **state) /* A29, A33, A39 */
+{
+	static const char *const paths[] = { "", "a@b.example SIZE=1",
+		"<a@b.example>>", "<<a@b.example>", "<a@b.example>x",
+		"<a @b.example>", "<a@@b.example>", "<@>", "<a@>",
+		"<@b.example>", "<a..b@c.example>", "<.a@c.example>",
+		"<a.@c.example>", "<a@b..example>", "<a@-b.example>",
+		"<a@b-.example>", "<a@b.example.>", "<a@b.example",
+		"<\"a\r\nb\"@c.example>", "<\"a\x7f\"@c.example>",
+		"<\"abc@c.example>", "<\"abc\\\"@c.example>", "<\"abc\\",
+		"<\"a\"b@c.example>", "<a\"b\"@c.example>", "<c@[10.0.0.999]>",
+		"<c@[10.0.0.1>", "<c@[2001:db8::1]>", "<c@[IPv6:10.0.0.1]>",
+		"<c@[>", "<c@[]>", "<@x.example:>",
+		"<@x.example,y:a@b.example>", "<@:a@b.example>",
+		"<:include:/etc/passwd>" };
+
+	(void)state;
+	check_paths(paths, COUNT(paths), "501 5.1.7", "501 5.1.3");
+}
+
+static void
+path_tells_utf8_from_garbage(void **state) /* A34 */
+{
+	static const char *const utf8[] = { "<\xc3\xa4@b.example>",
+		"<a@\xc3\xa4.example>", "<\"\xc3\xa4\"@b.example>" };
+	static const char *const garbage[] = { "<\xc3\x28@b.example>",
+		"<\xc0\xaf@b.example>", "<\xed\xa0\x80@b.example>" };
+
+	(void)state;
+	check_paths(utf8, COUNT(utf8), "553 5.6.7", "553 5.6.7");
+	check_paths(garbage, COUNT(garbage), "501 5.1.7", "501 5.1.3");
 }
 
 static void
@@ -775,32 +761,26 @@ reply_that_is_not_smtp_is_bad(void **state)
 static void
 reply_limits_hold_at_their_edge(void **state)
 {
-	char *line = repeat('x', LIMIT_REPLY_LINE);
+	struct buf line = { 0 };
 	struct smtp_reply r = { 0 };
 	unsigned i;
 
 	(void)state;
-	memcpy(line, "250-", 4);
-	assert_int_equal(
-	    smtp_reply_line(&r, (struct span){ line, LIMIT_REPLY_LINE - 2 }),
-	    SMTP_REPLY_MORE);
-	assert_int_equal(r.len, LIMIT_REPLY_KEPT);
-	for (i = 1; i < LIMIT_REPLY / LIMIT_REPLY_LINE; i++)
-		assert_int_equal(
-		    smtp_reply_line(&r,
-			(struct span){ line, LIMIT_REPLY_LINE - 2 }),
+	buf_printf(&line, "250-%0*d", LIMIT_REPLY_LINE - 4 - 2, 0);
+	for (i = 0; i < LIMIT_REPLY / LIMIT_REPLY_LINE; i++)
+		assert_int_equal(smtp_reply_line(&r, buf_span(&line)),
 		    SMTP_REPLY_MORE);
+	assert_int_equal(r.len, LIMIT_REPLY_KEPT);
 	assert_int_equal(smtp_reply_line(&r, SPAN("250 ")), SMTP_REPLY_BAD);
+	buf_add_char(&line, '0');
 	r = (struct smtp_reply){ 0 };
-	assert_int_equal(
-	    smtp_reply_line(&r, (struct span){ line, LIMIT_REPLY_LINE - 1 }),
-	    SMTP_REPLY_BAD);
+	assert_int_equal(smtp_reply_line(&r, buf_span(&line)), SMTP_REPLY_BAD);
 	r = (struct smtp_reply){ 0 };
 	for (i = 0; i < LIMIT_REPLY_LINES; i++)
 		assert_int_equal(smtp_reply_line(&r, SPAN("250-a")),
 		    SMTP_REPLY_MORE);
 	assert_int_equal(smtp_reply_line(&r, SPAN("250 a")), SMTP_REPLY_BAD);
-	free(line);
+	buf_free(&line);
 }
 
 static void
@@ -886,7 +866,9 @@ main(void)
 		    command_with_bytes_that_end_lines_means_nothing),
 		cmocka_unit_test(helo_takes_names_that_may_stand_in_received),
 		cmocka_unit_test(bdat_takes_a_number_and_last),
+		cmocka_unit_test(path_takes_addresses),
 		cmocka_unit_test(path_refuses_what_is_no_address),
+		cmocka_unit_test(path_tells_utf8_from_garbage),
 		cmocka_unit_test(path_refuses_other_words),
 		cmocka_unit_test(path_splits_address_and_parameters),
 		cmocka_unit_test(address_limits_hold_at_their_edge),
