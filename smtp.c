@@ -1,6 +1,6 @@
 /*
  * SMTP grammar (RFC 5321 and its extensions): command lines, paths, addresses,
- * parameters, replies, and the forms that a message's text has on the wire.
+ * parameters, replies.
  * What a command does, and all input and output, is for others.
  */
 #include "relayd.h"
@@ -476,181 +476,6 @@ smtp_rcpt_parameters(struct span parameters)
 	return NULL;
 }
 
-/* ---- the text of a message ---- */
-
-/*
- * Where the decoder stands.  Only a line that follows a true CRLF can end
- * the data or have been stuffed: a dot behind a bare CR or LF is content.
- */
-enum {
-	AT_START,  /* of a line behind CRLF, or of all */
-	AT_DOT,    /* such a line began with a dot, not passed on yet */
-	AT_DOT_CR, /* "." CR */
-	AT_CR,     /* CR behind text, not passed on yet */
-	IN_TEXT,
-	AT_BARE, /* the start of a line behind a bare CR or LF */
-	AT_END,  /* CRLF "." CRLF is complete */
-};
-
-static void
-end_line(struct smtp_decoder *d, struct buf *out, bool bare)
-{
-	buf_append(out, "\r\n", 2);
-	d->bare |= bare;
-	d->state = bare ? AT_BARE : AT_START;
-}
-
-/* Where c is in s, from the octet at on; s.len: nowhere. */
-static size_t
-find(struct span s, size_t at, char c)
-{
-	const char *found = memchr(s.data + at, c, s.len - at);
-
-	return found == NULL ? s.len : (size_t)(found - s.data);
-}
-
-/* From the start of a line: the end of those whole lines that can be passed on
- * as they are. */
-static size_t
-canonical_lines(struct span in, size_t at, bool dots)
-{
-	size_t lf;
-
-	while (at < in.len && !(dots && in.data[at] == '.')) {
-		lf = find(in, at, '\n');
-		if (lf == in.len ||
-		    find(span_first(in, lf), at, '\r') + 1 != lf)
-			break;
-		at = lf + 1;
-	}
-	return at;
-}
-
-/*
- * Pass text on up to and with its line end.  lf: where the next LF is known to
- * be unless it is behind us, so that no octet is looked at more than twice.
- */
-static size_t
-decode_text(struct smtp_decoder *d, struct span in, size_t at, size_t *lf,
-    struct buf *out)
-{
-	size_t end;
-
-	if (*lf < at || at == 0)
-		*lf = find(in, at, '\n');
-	end = find(span_first(in, *lf), at, '\r');
-	buf_append(out, in.data + at, end - at);
-	if (end == in.len) {
-		d->state = IN_TEXT;
-		return end;
-	}
-	if (in.data[end] == '\r')
-		d->state = AT_CR;
-	else
-		end_line(d, out, true);
-	return end + 1;
-}
-
-/* One octet behind a held back dot or CR; false: it is to be looked at again
- * in the new state. */
-static bool
-decode_held(struct smtp_decoder *d, char c, struct buf *out)
-{
-	if (d->state == AT_CR) {
-		end_line(d, out, c != '\n');
-		return c == '\n';
-	}
-	if (d->state == AT_DOT_CR && c == '\n') {
-		d->state = AT_END;
-		return true;
-	}
-	if (d->state == AT_DOT && c == '\r') {
-		d->state = AT_DOT_CR;
-		return true;
-	}
-	if (d->state == AT_DOT && c != '\n') {
-		d->state = IN_TEXT; /* the dot was stuffed */
-		return false;
-	}
-	/* A dot alone on a line, but no CRLF ends it. */
-	buf_add_char(out, '.');
-	end_line(d, out, true);
-	return c == '\n';
-}
-
-static size_t
-decode(struct smtp_decoder *d, struct span in, struct buf *out, bool dots)
-{
-	size_t at = 0, lf = 0, end;
-
-	while (at < in.len && d->state != AT_END) {
-		switch (d->state) {
-		case AT_START:
-			end = canonical_lines(in, at, dots);
-			buf_append(out, in.data + at, end - at);
-			at = end;
-			if (at == in.len)
-				break;
-			d->state =
-			    dots && in.data[at] == '.' ? AT_DOT : IN_TEXT;
-			at += d->state == AT_DOT;
-			break;
-		case IN_TEXT:
-		case AT_BARE:
-			at = decode_text(d, in, at, &lf, out);
-			break;
-		default:
-			at += decode_held(d, in.data[at], out);
-		}
-	}
-	return at;
-}
-
-size_t
-smtp_decode_data(struct smtp_decoder *d, struct span in, struct buf *out,
-    bool *end)
-{
-	size_t taken = decode(d, in, out, true);
-
-	*end = d->state == AT_END;
-	if (*end)
-		d->state = AT_START;
-	return taken;
-}
-
-void
-smtp_decode_chunk(struct smtp_decoder *d, struct span in, struct buf *out)
-{
-	(void)decode(d, in, out, false);
-}
-
-void
-smtp_decode_end(struct smtp_decoder *d, struct buf *out)
-{
-	if (d->state == IN_TEXT || d->state == AT_CR)
-		end_line(d, out, d->state == AT_CR);
-}
-
-void
-smtp_encode_dots(bool *line_start, struct span in, struct buf *out)
-{
-	size_t dot, from = 0;
-
-	if (in.len == 0)
-		return;
-	/* Dots are rarer than lines. */
-	for (dot = find(in, 0, '.'); dot < in.len;
-	     dot = find(in, dot + 1, '.')) {
-		if (dot == 0 ? !*line_start : in.data[dot - 1] != '\n')
-			continue;
-		buf_append(out, in.data + from, dot - from);
-		buf_add_char(out, '.');
-		from = dot; /* the dot itself begins the next run */
-	}
-	buf_append(out, in.data + from, in.len - from);
-	*line_start = in.data[in.len - 1] == '\n';
-}
-
 /* ---- replies ---- */
 
 /* Append to what is kept of a reply, as far as it fits. */
@@ -780,6 +605,7 @@ unsigned
 smtp_capability(struct span line, uint64_t *size_limit)
 {
 	struct span keyword, rest;
+	unsigned bits = 0;
 	uint64_t size;
 	size_t i;
 
@@ -792,11 +618,9 @@ smtp_capability(struct span line, uint64_t *size_limit)
 	for (i = 0; i < sizeof(capabilities) / sizeof(capabilities[0]); i++)
 		if (span_equal_nocase(keyword,
 			span_of(capabilities[i].keyword)))
-			break;
-	if (i == sizeof(capabilities) / sizeof(capabilities[0]))
-		return 0;
-	if (capabilities[i].bit == SMTP_CAN_SIZE &&
+			bits = capabilities[i].bit;
+	if (bits == SMTP_CAN_SIZE &&
 	    parse_number(span_trim(rest), UINT64_MAX, &size))
 		*size_limit = size;
-	return capabilities[i].bit;
+	return bits;
 }
