@@ -29,10 +29,10 @@ COMPILE = $(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) $(WARNINGS) $(HARDENING) \
 LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
-LAYERS = log buf util loop smtp rewrite config queue conn relay sched submit \
-    control
+LAYERS = log buf util loop smtp text header aliases rewrite config_scan config_keys config spool queue entry walk conn transaction relay due settle sched listen intake session submit \
+    report client control
 # Of these sendmail uses the first two layers only, without libraries.
-SENDMAIL_LAYERS = log buf util smtp rewrite
+SENDMAIL_LAYERS = log buf util smtp text header
 
 DAEMON_LIBS = -lcurl -lssl -lcrypto -lconfuse
 OBJECTS = $(LAYERS:%=$(BUILD)/%.o)

@@ -296,30 +296,6 @@ bool smtp_bdat(struct span arg, uint64_t *octets, bool *last);
 /* An EHLO or HELO argument that may stand in Received (RFC 5321, 4.1.1.1). */
 bool smtp_helo_valid(struct span name);
 
-/*
- * From what a client sends to the one form that the spool holds: every line
- * ends in CRLF; a bare LF or bare CR is a line end too (progress bars).
- * CRLF "." CRLF alone ends DATA; dots are unstuffed.  All zero to start.
- */
-struct smtp_decoder {
-	int state;     /* smtp.c's own */
-	bool bare;     /* a bare LF or CR has been seen */
-};
-
-/*
- * DATA: decode from in, append to out; returns the octets taken.  *end is set
- * when the end of data was among them; what follows is commands.
- */
-size_t smtp_decode_data(struct smtp_decoder *d, struct span in,
-    struct buf *out, bool *end);
-/* BDAT: decode a piece of a chunk, all of it; no dots. */
-void smtp_decode_chunk(struct smtp_decoder *d, struct span in, struct buf *out);
-/* The text is complete: gives an unfinished last line its CRLF. */
-void smtp_decode_end(struct smtp_decoder *d, struct buf *out);
-
-/* Dot-stuff canonical text (RFC 5321, 4.5.2); *line_start: true at first. */
-void smtp_encode_dots(bool *line_start, struct span in, struct buf *out);
-
 enum smtp_reply_state { SMTP_REPLY_MORE, SMTP_REPLY_DONE, SMTP_REPLY_BAD };
 
 /* A reply being read; all zero to start, zeroed again for the next. */
@@ -355,19 +331,79 @@ void smtp_reply_status(const char *text, int code, char out[12]);
  * *size_limit is set when it is SIZE with a number. */
 unsigned smtp_capability(struct span line, uint64_t *size_limit);
 
-/* ---- rewrite.c: headers and addresses on their way in -------------------- */
+/* ---- text.c: the forms of a message's text ---------------------------------- */
+
+/*
+ * From what a client sends to the one form that the spool holds: every line
+ * ends in CRLF; a bare LF or bare CR is a line end too (progress bars).
+ * CRLF "." CRLF alone ends DATA; dots are unstuffed.  All zero to start.
+ */
+struct smtp_decoder {
+	int state;     /* text.c's own */
+	bool bare;     /* a bare LF or CR has been seen */
+};
+
+/*
+ * DATA: decode from in, append to out; returns the octets taken.  *end is set
+ * when the end of data was among them; what follows is commands.
+ */
+size_t smtp_decode_data(struct smtp_decoder *d, struct span in,
+    struct buf *out, bool *end);
+/* BDAT: decode a piece of a chunk, all of it; no dots. */
+void smtp_decode_chunk(struct smtp_decoder *d, struct span in, struct buf *out);
+/* The text is complete: gives an unfinished last line its CRLF. */
+void smtp_decode_end(struct smtp_decoder *d, struct buf *out);
+
+/* Dot-stuff canonical text (RFC 5321, 4.5.2); *line_start: true at first. */
+void smtp_encode_dots(bool *line_start, struct span in, struct buf *out);
+
+/* ---- header.c: the grammar of a header section (RFC 5322) ---------------- */
+
+/*
+ * Look for the end of the header section in canonical text (CRLF).
+ * scanned  in and out: what has been looked at before; 0 at first.
+ * header   receives its length, without the empty line.
+ * body     receives where the body begins.
+ * returns  true when found: at the empty line, or before the first line that
+ *          can't be a header field or its continuation.  Else, when the text
+ *          has ended, all of it is header.
+ * A byte order mark and a "From " or ">From " line at the top belong to it.
+ */
+bool header_end(struct span text, size_t *scanned, size_t *header, size_t *body);
+bool header_has(struct span header, struct span name); /* "From" */
+
+/* The addresses of one list, as on the command line ("A <a@b>, c"), appended
+ * to out; false, with some of them in out, when any is not valid. */
+bool address_list(struct span list, struct strings *out);
+/*
+ * The same for To, Cc and Bcc of a header, or for their Resent- forms instead
+ * when there are any.
+ * returns  NULL, or the name of the field that can't be parsed.
+ */
+const char *header_recipients(struct span header, struct strings *out);
+
+/* Append text as a display name (RFC 5322, 3.2.5): quoted, on one line; as it
+ * is when it is made of encoded words, which quotes would disarm. */
+void header_add_phrase(struct buf *out, struct span text);
+/* ---- aliases.c: where mail for local names goes ---------------------------- */
 
 struct aliases;
 
 /*
- * Parse aliases(5): continuation lines, quotes, comments, "*:" catch-all.
- * Lines that can't be used (syntax; |program, /file, :include:) are told to
- * warn and left out.  Keys are folded to lower case.
+ * Parse aliases(5): continuation lines, quotes, comments, "*:" catch-all; of
+ * two entries for a name the first counts.  Lines and targets that can't be
+ * used (syntax; |program, /file, :include:) are told to warn and left out; a
+ * name that has no others left goes to postmaster.  Keys are without case.
  */
 struct aliases *aliases_parse(struct span text,
     void (*warn)(void *arg, unsigned line, const char *text), void *arg);
 void aliases_free(struct aliases *a);
 size_t aliases_count(const struct aliases *a);
+/* What a local part stands for: addresses, "name", or "\name" for a name not
+ * to be looked up again.  NULL: no alias, nor a catch-all. */
+const struct strings *aliases_find(const struct aliases *a, struct span local);
+
+/* ---- rewrite.c: headers and addresses on their way in -------------------- */
 
 enum from_mode { FROM_MISSING, FROM_LOCAL, FROM_ALWAYS };
 
@@ -393,7 +429,7 @@ enum rewrite_result {
  * The recipients that an accepted address stands for, appended to out unless
  * they are there already (domain and local part compared without case):
  * aliases, local_to, origin, in this order (design: section 5).  A cycle is
- * cut; its member stays as its own address.
+ * cut; its member stays as its own address.  out is unchanged unless OK.
  */
 enum rewrite_result rewrite_recipient(const struct rewrite_rules *rules,
     struct span address, struct strings *out);
@@ -402,23 +438,13 @@ enum rewrite_result rewrite_recipient(const struct rewrite_rules *rules,
  * stays); owned by the caller. */
 char *rewrite_sender(const struct rewrite_rules *rules, struct span sender);
 
-/*
- * Look for the end of the header section in canonical text (CRLF).
- * scanned  in and out: what has been looked at before; 0 at first.
- * header   receives its length, without the empty line.
- * body     receives where the body begins.
- * returns  true when found: at the empty line, or before the first line that
- *          can't be a header field or its continuation.
- */
-bool header_end(struct span text, size_t *scanned, size_t *header, size_t *body);
-
 /* What Received and the missing fields are made of; everything is borrowed. */
 struct rewrite_facts {
 	const char *id;	      /* queue id */
 	const char *client;   /* "localhost [127.0.0.1]", "userid 1000" */
 	const char *helo;     /* "" when none */
 	const char *protocol; /* "ESMTP", "SMTP", "UTF8SMTP" */
-	const char *sender;   /* envelope sender as rewritten; "" null */
+	const char *sender;   /* envelope sender as given; "" null */
 	const char *recipient; /* the only recipient, or NULL */
 	int64_t wall_ms;
 };
@@ -428,20 +454,11 @@ struct rewrite_facts {
  * Bcc and Return-Path gone, bare and local addresses completed, missing Date,
  * Message-ID, From added.  A complete, valid header keeps its other bytes.
  * A "From " line at the top and a byte order mark are dropped.
- * returns  NULL, or the whole reply to refuse with (loop, NUL, too large).
+ * returns  NULL, or the whole reply to refuse with (loop, NUL, too large);
+ *          then out is of no use.
  */
 const char *rewrite_header(const struct rewrite_rules *rules,
     const struct rewrite_facts *facts, struct span header, struct buf *out);
-
-/*
- * Append the addresses (raw: "root", "a@b") of To, Cc and Bcc, and of their
- * Resent- forms instead when there are any, groups and comments parsed away.
- * returns  NULL, or the name of the field that can't be parsed.
- */
-const char *header_recipients(struct span header, struct strings *out);
-/* The addresses of one list, as on the command line ("A <a@b>, c"). */
-bool address_list(struct span list, struct strings *out);
-bool header_has(struct span header, struct span name); /* "From" */
 
 /* ---- config.c: relayd.conf into a checked struct config ------------------ */
 
@@ -667,6 +684,8 @@ void entry_mark(struct entry *e, size_t recipient, enum recipient_state state);
  * are kept, printable ASCII).  Does not count as a change of content. */
 void entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
     const char *reason);
+/* Record only why it waits (for the list); not worth a sync. */
+void entry_note(struct entry *e, const char *reason);
 /* No recipient waits: remove the message, or leave it in failed/ when one has
  * failed.  Frees e.  Needs no free disk space. */
 void entry_finish(struct entry *e);
@@ -784,7 +803,8 @@ struct delivery_recipient {
 	size_t index;		/* into the envelope */
 	enum verdict verdict;
 	char status[12];	/* enhanced status code: "2.0.0" */
-	char *reply;		/* relayhost's words, or what happened */
+	char *reply;		/* relayhost's words, or what happened; NULL:
+				   undecided, as the maker must leave it */
 };
 
 /* One mail transaction to be made; owned by the maker all the time. */
@@ -885,6 +905,15 @@ void sched_status(const struct sched *s, struct sched_status *status);
 /* index from 0; false: no such relay. */
 bool sched_relay_status(const struct sched *s, size_t index,
     struct sched_relay_status *status);
+
+/* ---- listen.c: listening sockets (the rest is in submit.h) ------------------ */
+
+/*
+ * Listen on a unix socket, with exactly this mode from its birth on.  A stale
+ * socket file is replaced; a living one is EADDRINUSE, other files EEXIST.
+ * returns the descriptor, or -1 with errno and a line of text in error.
+ */
+int listen_unix(const char *path, mode_t mode, struct buf *error);
 
 /* ---- submit.c: the SMTP server dialogue on the local sockets --------------- */
 

@@ -1,0 +1,567 @@
+/*
+ * What "queue" and "status" print, for people and for programs: relayctl
+ * prints it of a spool that it reads itself, control.c of the running daemon.
+ *
+ * The field names of the JSON are an interface; relayctl(8) lists them.
+ */
+#include "report.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+/* In text: where sender and recipients begin. */
+enum { ADDRESS_COLUMN = 45 };
+
+enum { NAME_MAX_SHOWN = 80 }; /* more than struct queue_info has */
+
+/* ---- times ---- */
+
+enum { TIME_MAX = 32 };
+
+static struct tm
+local_time(int64_t wall_ms)
+{
+	time_t seconds = (time_t)(wall_ms / 1000);
+	struct tm tm = { .tm_mday = 1, .tm_year = 70 };
+
+	(void)localtime_r(&seconds, &tm);
+	return tm;
+}
+
+/* "2026-11-24 05:14:29" */
+static void
+add_time(struct buf *out, int64_t wall_ms)
+{
+	struct tm tm = local_time(wall_ms);
+	char text[TIME_MAX];
+
+	if (strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm) > 0)
+		buf_add_text(out, text);
+}
+
+/* "Tue Nov 24 05:14:29", as mailq has it. */
+static void
+mailq_time(char out[TIME_MAX], int64_t wall_ms)
+{
+	struct tm tm = local_time(wall_ms);
+
+	if (wall_ms == 0 ||
+	    strftime(out, TIME_MAX, "%a %b %e %H:%M:%S", &tm) == 0)
+		out[0] = '\0';
+}
+
+/* RFC 3339 in UTC; 0 is null. */
+static void
+add_json_time(struct buf *out, int64_t wall_ms)
+{
+	time_t seconds = (time_t)(wall_ms / 1000);
+	struct tm tm = { .tm_mday = 1, .tm_year = 70 };
+	char text[TIME_MAX];
+
+	if (wall_ms == 0 || gmtime_r(&seconds, &tm) == NULL ||
+	    strftime(text, sizeof(text), "\"%Y-%m-%dT%H:%M:%SZ\"", &tm) == 0)
+		buf_add_text(out, "null");
+	else
+		buf_add_text(out, text);
+}
+
+static void
+add_duration(struct buf *out, int64_t seconds)
+{
+	static const struct {
+		int64_t seconds;
+		const char *unit;
+	} units[] = { { 86400, "d" }, { 3600, "h" }, { 60, "m" }, { 1, "s" } };
+	size_t i = 0;
+
+	if (seconds < 0)
+		seconds = 0;
+	while (units[i].seconds > 1 && seconds < 2 * units[i].seconds)
+		i++;
+	buf_printf(out, "%" PRId64 " %s", seconds / units[i].seconds,
+	    units[i].unit);
+}
+
+/* ---- one message of the queue ---- */
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	queue_id x = *(const queue_id *)a, y = *(const queue_id *)b;
+
+	return (x > y) - (x < y);
+}
+
+void
+report_filter_sort(struct report_filter *f)
+{
+	if (f->id_count > 0)
+		qsort(f->id, f->id_count, sizeof(*f->id), compare_ids);
+}
+
+bool
+report_wants_place(const struct report_filter *f, enum queue_place place)
+{
+	if (place == PLACE_FAILED)
+		return f->failed || f->id_count > 0;
+	return !f->failed;
+}
+
+bool
+report_wants(const struct report_filter *f, const struct queue_info *info)
+{
+	if (!f->everyones &&
+	    (info->damaged || info->envelope.uid != (int64_t)f->uid))
+		return false;
+	return f->id_count == 0 ||
+	    bsearch(&info->id, f->id, f->id_count, sizeof(*f->id),
+		compare_ids) != NULL;
+}
+
+static const char *
+message_state(const struct queue_info *info)
+{
+	static const char *const names[PLACES] = {
+		[PLACE_NEW] = "new",
+		[PLACE_CUR] = "waiting",
+		[PLACE_HOLD] = "hold",
+		[PLACE_FAILED] = "failed",
+	};
+
+	return info->damaged ? "damaged" : names[info->place];
+}
+
+/* The id, or the file's name where that is none; hold/ has mailq's mark. */
+static void
+message_name(const struct queue_info *info, const char *mark, char *out,
+    size_t size)
+{
+	char id[QUEUE_ID_MAX];
+
+	queue_id_text(info->id, id);
+	(void)snprintf(out, size, "%s%s", info->damaged ? info->name : id,
+	    mark);
+}
+
+static const char *
+recipient_state(enum recipient_state state)
+{
+	if (state == RECIPIENT_SENT)
+		return "sent";
+	return state == RECIPIENT_FAILED ? "failed" : "waiting";
+}
+
+static void
+message_json(const struct queue_info *info, struct buf *out)
+{
+	const struct envelope *e = &info->envelope;
+	char name[NAME_MAX_SHOWN];
+	size_t i;
+
+	message_name(info, "", name, sizeof(name));
+	buf_add_text(out, "{\"id\": ");
+	buf_add_json(out, span_of(name));
+	buf_printf(out,
+	    ", \"state\": \"%s\", \"size\": %" PRIu64 ", \"arrived\": ",
+	    message_state(info), info->size);
+	add_json_time(out, e->arrived_ms);
+	buf_add_text(out, ", \"sender\": ");
+	buf_add_json(out, span_of(e->sender));
+	buf_add_text(out, ", \"original_sender\": ");
+	buf_add_json(out, span_of(e->original_sender));
+	if (info->damaged || e->uid == -1)
+		buf_add_text(out, ", \"uid\": null");
+	else
+		buf_printf(out, ", \"uid\": %" PRId64, e->uid);
+	buf_printf(out, ", \"attempts\": %u, \"next_try\": ", info->attempts);
+	add_json_time(out, info->next_ms);
+	buf_add_text(out, ", \"reason\": ");
+	buf_add_json(out, span_of(info->reason));
+	buf_add_text(out, ", \"recipients\": [");
+	for (i = 0; i < e->recipient_count; i++) {
+		const struct recipient *r = &e->recipient[i];
+
+		buf_add_text(out,
+		    i == 0 ? "{\"address\": " : ", {\"address\": ");
+		buf_add_json(out, span_of(r->address));
+		buf_add_text(out, ", \"original\": ");
+		buf_add_json(out, span_of(r->original));
+		buf_printf(out, ", \"state\": \"%s\"}",
+		    recipient_state(r->state));
+	}
+	buf_add_text(out, "]}\n");
+}
+
+/* In the shape of Postfix's mailq, which scripts know. */
+static void
+message_text(const struct queue_info *info, struct buf *out)
+{
+	const struct envelope *e = &info->envelope;
+	bool given_up = info->damaged || info->place == PLACE_FAILED;
+	char name[NAME_MAX_SHOWN], when[TIME_MAX];
+	size_t i;
+
+	message_name(info, info->place == PLACE_HOLD ? "!" : "", name,
+	    sizeof(name));
+	mailq_time(when, e->arrived_ms);
+	buf_printf(out, "%-13s %9" PRIu64 " %-19s  ", name, info->size, when);
+	if (e->sender == NULL || e->sender[0] == '\0')
+		buf_add_text(out, info->damaged ? "-" : "MAILER-DAEMON");
+	else
+		buf_add_escaped(out, span_of(e->sender));
+	buf_add_char(out, '\n');
+	if (given_up || info->reason[0] != '\0')
+		buf_printf(out, "    (%s%s%s)\n",
+		    given_up ? message_state(info) : "",
+		    given_up && info->reason[0] != '\0' ? ": " : "",
+		    info->reason);
+	for (i = 0; i < e->recipient_count; i++) {
+		const struct recipient *r = &e->recipient[i];
+
+		if (r->state == RECIPIENT_SENT ||
+		    (r->state == RECIPIENT_FAILED && !given_up))
+			continue;
+		buf_printf(out, "%*s", ADDRESS_COLUMN, "");
+		buf_add_escaped(out, span_of(r->address));
+		buf_add_char(out, '\n');
+	}
+	buf_add_char(out, '\n');
+}
+
+void
+report_message(const struct queue_info *info, bool json, struct buf *out)
+{
+	if (json)
+		message_json(info, out);
+	else
+		message_text(info, out);
+}
+
+/* ---- counts of the queue ---- */
+
+void
+report_count(struct report_counts *counts, const struct queue_info *info)
+{
+	int64_t arrived = queue_id_time_ms(info->id);
+
+	switch (info->place) {
+	case PLACE_NEW:
+	case PLACE_CUR:
+		counts->waiting++;
+		if (!info->damaged &&
+		    (counts->oldest_ms == 0 || arrived < counts->oldest_ms))
+			counts->oldest_ms = arrived;
+		break;
+	case PLACE_HOLD:
+		counts->hold++;
+		break;
+	case PLACE_FAILED:
+		counts->failed++;
+		counts->failed_octets += info->size;
+		break;
+	case PLACES:
+		break;
+	}
+}
+
+static void
+counts_json(const struct report_counts *c, int64_t wall_ms, struct buf *out)
+{
+	buf_printf(out,
+	    "\"queue\": {\"waiting\": %" PRIu64 ", \"active\": %" PRIu64
+	    ", \"hold\": %" PRIu64 ", \"failed\": %" PRIu64
+	    ", \"failed_octets\": %" PRIu64
+	    ", \"reading\": %s, \"oldest_age\": ",
+	    c->waiting, c->active, c->hold, c->failed, c->failed_octets,
+	    c->reading ? "true" : "false");
+	if (c->oldest_ms == 0)
+		buf_add_text(out, "null}");
+	else
+		buf_printf(out, "%" PRId64 "}",
+		    (wall_ms - c->oldest_ms) / 1000);
+}
+
+static void
+counts_text(const struct report_counts *c, int64_t wall_ms, struct buf *out)
+{
+	buf_printf(out, "queue: %" PRIu64 " waiting%s, %" PRIu64 " active",
+	    c->waiting, c->reading ? " (and still counting)" : "", c->active);
+	if (c->oldest_ms != 0) {
+		buf_add_text(out, ", oldest ");
+		add_duration(out, (wall_ms - c->oldest_ms) / 1000);
+	}
+	buf_printf(out, "; %" PRIu64 " on hold; %" PRIu64 " failed", c->hold,
+	    c->failed);
+	if (c->failed > 0)
+		buf_printf(out,
+		    " (%" PRIu64 " Kbytes; see relayctl queue --failed)",
+		    (c->failed_octets + 1023) / 1024);
+	buf_add_char(out, '\n');
+}
+
+void
+report_stopped(const struct report_counts *counts, int64_t wall_ms, bool json,
+    struct buf *out)
+{
+	if (json)
+		buf_add_text(out, "{\"running\": false");
+	else
+		buf_add_text(out, "relayd is not running\n");
+	if (json && counts != NULL) {
+		buf_add_text(out, ",\n");
+		counts_json(counts, wall_ms, out);
+	} else if (counts != NULL) {
+		counts_text(counts, wall_ms, out);
+	}
+	if (json)
+		buf_add_text(out, "}\n");
+}
+
+/* ---- relays ---- */
+
+/* What a person can do about a fault, beside what its own text says. */
+static const char *const advice[FAULTS] = {
+	[FAULT_CONFIG] = "mend what is named above, then relayctl reload",
+	[FAULT_DNS] = "check the relay's host, and this machine's resolver",
+	[FAULT_CONNECT] =
+	    "check host and port, and that firewalls let the port out",
+	[FAULT_GREETING] =
+	    "the relayhost turns this machine away; if it goes on, ask its "
+	    "operator",
+	[FAULT_EHLO] = "check hostname: it is what relayd says in EHLO",
+	[FAULT_STARTTLS] =
+	    "check port and tls: 587 goes with starttls, 465 with implicit",
+	[FAULT_TLS] =
+	    "check port, tls and tls_min: 587 goes with starttls, 465 with "
+	    "implicit",
+	[FAULT_CERTIFICATE] =
+	    "check host, tls_ca_file and this machine's clock",
+	[FAULT_AUTH] =
+	    "check user and password (many providers want an app password), "
+	    "then relayctl flush",
+	[FAULT_NO_AUTH] =
+	    "check port and tls: the relayhost offers no login here",
+	[FAULT_SHUTDOWN] = "none needed; it is tried again",
+	[FAULT_ACCOUNT] = "look at the account at the provider",
+	[FAULT_LOST] = "none needed; it is tried again",
+	[FAULT_TIMEOUT] = "check the network, and that firewalls let the port "
+			  "out",
+	[FAULT_PROTOCOL] = "check that host and port are an SMTP service",
+};
+
+const char *
+report_advice(enum fault_kind kind)
+{
+	return advice[kind];
+}
+
+static const char *
+relay_state(const struct sched_relay_status *r)
+{
+	if (r->paused)
+		return "paused";
+	return r->connections > 0 || r->sent_wall_ms != 0 ? "ok" : "idle";
+}
+
+/* Is what the relay sends to checked?  (A renamed relay counts as checked.) */
+static bool
+relay_verified(const struct config *config, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < config->relay_count; i++)
+		if (span_equal(span_of(config->relay[i].name), span_of(name)))
+			return config->relay[i].tls == TLS_NONE ||
+			    config->relay[i].tls_verify;
+	return true;
+}
+
+static void
+relay_json(const struct sched_relay_status *r, bool verified, struct buf *out)
+{
+	buf_add_text(out, "{\"name\": ");
+	buf_add_json(out, span_of(r->name));
+	buf_add_text(out, ", \"host\": ");
+	buf_add_json(out, span_of(r->host));
+	buf_printf(out,
+	    ", \"port\": %u, \"state\": \"%s\", \"connections\": %u"
+	    ", \"tls\": ",
+	    r->port, relay_state(r), r->connections);
+	buf_add_json(out, span_of(r->tls));
+	buf_printf(out, ", \"tls_verify\": %s, \"last_error\": ",
+	    verified ? "true" : "false");
+	if (r->fault.kind == FAULT_NONE) {
+		buf_add_text(out, "null");
+	} else {
+		buf_printf(out, "{\"kind\": \"%s\", \"code\": %d, \"text\": ",
+		    fault_name(r->fault.kind), r->fault.code);
+		buf_add_json(out, span_of(r->fault.text));
+		buf_add_text(out, ", \"at\": ");
+		add_json_time(out, r->fault_wall_ms);
+		buf_add_char(out, '}');
+	}
+	buf_add_text(out, ", \"next_try_in\": ");
+	if (r->paused)
+		buf_printf(out, "%" PRId64, (r->retry_in_ms + 999) / 1000);
+	else
+		buf_add_text(out, "null");
+	buf_add_text(out, ", \"last_success\": ");
+	add_json_time(out, r->sent_wall_ms);
+	buf_printf(out,
+	    ", \"sent\": %" PRIu64 ", \"deferred\": %" PRIu64
+	    ", \"failed\": %" PRIu64 "}",
+	    r->sent, r->deferred, r->failed);
+}
+
+static void
+relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
+{
+	buf_printf(out, "relay %s (%s:%u): %s", r->name, r->host, r->port,
+	    relay_state(r));
+	if (r->paused) {
+		buf_add_text(out, ", next try in ");
+		add_duration(out, (r->retry_in_ms + 999) / 1000);
+	}
+	buf_printf(out,
+	    "; %" PRIu64 " sent, %" PRIu64 " deferred, %" PRIu64
+	    " failed; %u connection%s\n",
+	    r->sent, r->deferred, r->failed, r->connections,
+	    r->connections == 1 ? "" : "s");
+	if (!verified)
+		buf_add_text(out,
+		    "    warning: its certificate is not verified "
+		    "(tls_verify = false)\n");
+	/* An error that a success has followed is history. */
+	if (r->fault.kind != FAULT_NONE &&
+	    (r->paused || r->fault_wall_ms > r->sent_wall_ms)) {
+		buf_add_text(out, "    last error: ");
+		add_time(out, r->fault_wall_ms);
+		buf_printf(out, ", %s: %s\n    what to do: %s\n",
+		    fault_name(r->fault.kind), r->fault.text,
+		    advice[r->fault.kind]);
+	}
+	if (r->sent_wall_ms != 0) {
+		buf_add_text(out, "    last success: ");
+		add_time(out, r->sent_wall_ms);
+		buf_printf(out, "%s%s\n", r->tls[0] == '\0' ? "" : ", ",
+		    r->tls);
+	}
+}
+
+/* ---- the whole status ---- */
+
+/* How many relays there are, and how many of them are paused. */
+static size_t
+count_relays(const struct sched *sched, size_t *paused)
+{
+	struct sched_relay_status r;
+	size_t count = 0;
+
+	*paused = 0;
+	while (sched_relay_status(sched, count, &r)) {
+		count++;
+		if (r.paused)
+			++*paused;
+	}
+	return count;
+}
+
+bool
+report_is_flowing(const struct sched *sched)
+{
+	size_t paused, count = count_relays(sched, &paused);
+
+	return paused < count;
+}
+
+static bool
+is_accepting(const struct report_source *s)
+{
+	return !queue_is_failing(s->queue) &&
+	    queue_has_room(s->queue, 0, s->config->min_free_space);
+}
+
+static void
+status_json(const struct report_source *s, struct buf *out)
+{
+	struct strings listeners = { NULL, 0 };
+	struct sched_relay_status r;
+	struct submit_status submit;
+	size_t i;
+
+	submit_listeners(s->submit, &listeners);
+	submit_status(s->submit, &submit);
+	buf_printf(out,
+	    "{\"running\": true,\n\"version\": \"%s\",\n"
+	    "\"pid\": %ld,\n\"accepting\": %s,\n\"flowing\": %s,\n"
+	    "\"listeners\": [",
+	    RELAYD_VERSION, (long)getpid(), is_accepting(s) ? "true" : "false",
+	    report_is_flowing(s->sched) ? "true" : "false");
+	for (i = 0; i < listeners.count; i++) {
+		buf_add_text(out, i == 0 ? "" : ", ");
+		buf_add_json(out, span_of(listeners.item[i]));
+	}
+	buf_add_text(out, "],\n\"relays\": [");
+	for (i = 0; sched_relay_status(s->sched, i, &r); i++) {
+		buf_add_text(out, i == 0 ? "" : ",\n");
+		relay_json(&r, relay_verified(s->config, r.name), out);
+	}
+	buf_add_text(out, "],\n");
+	counts_json(&s->counts, s->wall_ms, out);
+	buf_printf(out,
+	    ",\n\"submission\": {\"open\": %u, \"sessions\": %" PRIu64
+	    ", \"accepted\": %" PRIu64 ", \"rejected\": %" PRIu64
+	    ", \"aliases\": %zu}}\n",
+	    submit.open, submit.sessions, submit.accepted, submit.rejected,
+	    submit.aliases);
+	strings_free(&listeners);
+}
+
+static void
+status_text(const struct report_source *s, struct buf *out)
+{
+	struct strings listeners = { NULL, 0 };
+	struct sched_relay_status r;
+	struct submit_status submit;
+	size_t i;
+
+	submit_listeners(s->submit, &listeners);
+	submit_status(s->submit, &submit);
+	buf_printf(out, "relayd %s is running (pid %ld)\n", RELAYD_VERSION,
+	    (long)getpid());
+	if (!is_accepting(s))
+		buf_printf(out, "mail is not accepted: %s\n",
+		    queue_is_failing(s->queue)
+			? "the spool can't be written"
+			: "the spool has less than min_free_space left");
+	buf_add_text(out,
+	    report_is_flowing(s->sched)
+		? "mail is flowing\n"
+		: "mail is not flowing: every relay is paused\n");
+	for (i = 0; i < listeners.count; i++)
+		buf_printf(out, "listening on %s\n", listeners.item[i]);
+	for (i = 0; sched_relay_status(s->sched, i, &r); i++)
+		relay_text(&r, relay_verified(s->config, r.name), out);
+	counts_text(&s->counts, s->wall_ms, out);
+	buf_printf(out,
+	    "submission: %" PRIu64 " accepted, %" PRIu64 " rejected; %" PRIu64
+	    " sessions, %u open\n",
+	    submit.accepted, submit.rejected, submit.sessions, submit.open);
+	strings_free(&listeners);
+}
+
+bool
+report_status(const struct report_source *s, bool json, struct buf *out)
+{
+	size_t paused;
+
+	if (json)
+		status_json(s, out);
+	else
+		status_text(s, out);
+	(void)count_relays(s->sched, &paused);
+	return paused == 0 && s->counts.failed == 0 && is_accepting(s);
+}

@@ -1,0 +1,51 @@
+/*
+ * report.c's contract: what "queue" and "status" print.  For control.c and
+ * relayctl.c.
+ */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include "relayd.h"
+
+/* Which messages "queue" lists. */
+struct report_filter {
+	bool failed;    /* those in failed/ only; else all others */
+	bool everyones; /* or only those that uid sent */
+	uid_t uid;
+	queue_id *id;    /* only these, in whatever place; owned */
+	size_t id_count; /* 0: all */
+};
+void report_filter_sort(struct report_filter *f); /* once, before the rest */
+bool report_wants_place(const struct report_filter *f, enum queue_place place);
+bool report_wants(const struct report_filter *f, const struct queue_info *info);
+
+/* One message (walked with its envelope): a line of JSON without comma, or
+ * lines in mailq's manner and an empty one. */
+void report_message(const struct queue_info *info, bool json, struct buf *out);
+
+struct report_counts {
+	uint64_t waiting, active, hold, failed; /* messages */
+	uint64_t failed_octets;
+	int64_t oldest_ms; /* wall clock arrival of the oldest; 0: none */
+	bool reading;      /* there may be more waiting */
+};
+void report_count(struct report_counts *counts, const struct queue_info *info);
+
+/* The status while no daemon runs; counts NULL: the spool can't be read. */
+void report_stopped(const struct report_counts *counts, int64_t wall_ms,
+    bool json, struct buf *out);
+
+struct report_source {
+	const struct config *config;
+	const struct queue *queue;
+	const struct sched *sched;
+	const struct submit *submit;
+	struct report_counts counts;
+	int64_t wall_ms;
+};
+/* The status of this daemon; true: all is well. */
+bool report_status(const struct report_source *s, bool json, struct buf *out);
+bool report_is_flowing(const struct sched *sched); /* not every relay paused */
+const char *report_advice(enum fault_kind kind);   /* what to do about it */
+
+#endif
