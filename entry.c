@@ -198,23 +198,41 @@ entry_mark(struct entry *e, size_t recipient, enum recipient_state state)
 		e->queue->unsynced[PLACE_FAILED] = true;
 }
 
+/* Overwrite the state in the file. */
+static void
+put_state(const struct entry *e, const char *reason)
+{
+	struct spool_state s = { .attempts = e->attempts,
+		.next_ms = e->next_ms };
+	char line[SPOOL_STATE], name[QUEUE_ID_MAX];
+	struct buf escaped = { NULL, 0, 0 };
+
+	buf_add_escaped(&escaped, span_of(reason));
+	(void)snprintf(s.reason, sizeof(s.reason), "%s", buf_text(&escaped));
+	buf_free(&escaped);
+	spool_format_state(&s, line);
+	if (pwrite(e->fd, line, sizeof(line), SPOOL_STATE_AT) ==
+	    (ssize_t)sizeof(line))
+		return;
+	queue_id_text(e->id, name);
+	log_error("qmgr", "%s: its next try can't be recorded: %s", name,
+	    strerror(errno));
+}
+
 void
 entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
     const char *reason)
 {
-	struct spool_state s = { .attempts = attempts, .next_ms = next_ms };
-	char line[SPOOL_STATE], name[QUEUE_ID_MAX];
-
-	(void)snprintf(s.reason, sizeof(s.reason), "%s", reason);
-	spool_format_state(&s, line);
 	e->attempts = attempts;
 	e->next_ms = next_ms;
 	e->unsynced = true;
-	queue_id_text(e->id, name);
-	if (pwrite(e->fd, line, sizeof(line), SPOOL_STATE_AT) !=
-	    (ssize_t)sizeof(line))
-		log_error("qmgr", "%s: its next try can't be recorded: %s",
-		    name, strerror(errno));
+	put_state(e, reason);
+}
+
+void
+entry_note(struct entry *e, const char *reason)
+{
+	put_state(e, reason);
 }
 
 static void

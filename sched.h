@@ -1,0 +1,77 @@
+/*
+ * The scheduler's inside: between due.c, settle.c and sched.c only.
+ */
+#ifndef SCHED_H
+#define SCHED_H
+
+#include "relayd.h"
+
+/* ---- due.c: when each waiting message is to be tried ---- */
+
+/* 16 octets a message: the whole of what a waiting one takes in memory. */
+struct due {
+	queue_id id;
+	int64_t at_ms; /* monotonic */
+};
+
+/* The earliest first; all zero is an empty one. */
+struct due_heap {
+	struct due *item;
+	size_t count;
+	size_t size;
+};
+
+void due_add(struct due_heap *h, queue_id id, int64_t at_ms);
+bool due_pop(struct due_heap *h, int64_t now_ms, queue_id *id); /* if any is */
+bool due_take(struct due_heap *h, queue_id id); /* wherever it is */
+bool due_has(const struct due_heap *h, queue_id id);
+void due_all(struct due_heap *h, int64_t now_ms); /* everything is due now */
+void due_free(struct due_heap *h);
+
+/* ---- settle.c: what follows from a verdict ---- */
+
+/* A message being sent, from queue_take() on. */
+struct job {
+	struct delivery delivery; /* of some of its recipients */
+	struct entry *entry;
+	struct pool *pool;
+	struct job *next;
+	bool more;	       /* it has recipients still to be tried */
+	int64_t taken_ms;      /* monotonic */
+	int64_t taken_wall_ms;
+	char *reason;	       /* its last own failure in this attempt */
+};
+
+struct job *job_new(struct pool *pool, struct entry *e, struct instant now);
+/* The next recipients to send to, at most limit; false: all were tried. */
+bool job_prepare(struct job *j, size_t limit);
+void job_free(struct job *j); /* closes the entry if it is still there */
+
+struct settle_counts {
+	uint64_t sent, deferred, failed;
+};
+
+/* Where a delivery ended. */
+struct settle_scene {
+	const struct config *config;
+	struct instant now;
+	const char *peer; /* "host[192.0.2.1]:587" */
+	struct settle_counts *counts;
+	sched_observer *observer; /* may be NULL */
+	void *observer_arg;
+};
+
+enum outcome {
+	OUTCOME_OVER,  /* the message has left the queue */
+	OUTCOME_LATER, /* to be tried again at entry->next_ms */
+	OUTCOME_MORE,  /* other recipients of it are still to be tried */
+	OUTCOME_AGAIN, /* it was not tried: nothing is held against it */
+};
+
+/* Log and record every verdict of a delivery and say what is to be done. */
+enum outcome settle(const struct settle_scene *scene, struct job *j);
+/* Tell that a message waits because of its relay; costs it no retry. */
+void settle_waiting(const struct settle_scene *scene, struct entry *e,
+    const struct fault *fault);
+
+#endif

@@ -1,0 +1,393 @@
+/*
+ * What follows from a verdict: the log line, the mark in the spool, and
+ * whether the message is over, waits, or goes on at once.
+ *
+ * A fault of the message (4xx, 5xx, an outcome that is not known) costs it
+ * one of its retries; a fault of the relay never does.
+ */
+#include "sched.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- jobs ---- */
+
+struct job *
+job_new(struct pool *pool, struct entry *e, struct instant now)
+{
+	struct job *j = mem_alloc(sizeof(*j));
+
+	j->pool = pool;
+	j->entry = e;
+	j->taken_ms = now.mono_ms;
+	j->taken_wall_ms = now.wall_ms;
+	return j;
+}
+
+static void
+clear_delivery(struct job *j)
+{
+	size_t i;
+
+	for (i = 0; i < j->delivery.recipient_count; i++)
+		free(j->delivery.recipient[i].reply);
+	free(j->delivery.recipient);
+	j->delivery = (struct delivery){ .entry = j->entry };
+}
+
+bool
+job_prepare(struct job *j, size_t limit)
+{
+	const struct envelope *e = &j->entry->envelope;
+	struct delivery *d = &j->delivery;
+	size_t i;
+
+	clear_delivery(j);
+	if (limit > e->recipient_count)
+		limit = e->recipient_count;
+	d->recipient = mem_alloc(limit * sizeof(*d->recipient));
+	for (i = 0; i < e->recipient_count && d->recipient_count < limit; i++) {
+		const struct recipient *r = &e->recipient[i];
+
+		if (r->state == RECIPIENT_WAITING && !r->tried)
+			d->recipient[d->recipient_count++].index = i;
+	}
+	return d->recipient_count > 0;
+}
+
+void
+job_free(struct job *j)
+{
+	if (j == NULL)
+		return;
+	clear_delivery(j);
+	entry_close(j->entry);
+	free(j->reason);
+	free(j);
+}
+
+/* ---- log lines ---- */
+
+static double
+seconds(int64_t ms)
+{
+	return ms < 0 ? 0 : (double)ms / 1000;
+}
+
+struct line {
+	const struct recipient *to;
+	const char *relay;
+	const char *dsn;
+	const char *status;
+	const char *text;
+};
+
+/* Postfix's words in Postfix's order; pflogsumm and people read it. */
+static void
+log_line(const struct settle_scene *scene, const struct entry *e,
+    const char *delays, const struct line *line)
+{
+	struct buf b = { NULL, 0, 0 };
+	char id[QUEUE_ID_MAX];
+	int64_t delay = scene->now.wall_ms - e->envelope.arrived_ms;
+
+	buf_add_text(&b, "to=<");
+	buf_add_escaped(&b, span_of(line->to->address));
+	if (strcmp(line->to->address, line->to->original) != 0) {
+		buf_add_text(&b, ">, orig_to=<");
+		buf_add_escaped(&b, span_of(line->to->original));
+	}
+	buf_printf(&b, ">, relay=%s, delay=%.2f, %sdsn=%s, status=%s (",
+	    line->relay, seconds(delay), delays, line->dsn, line->status);
+	buf_add_escaped(&b, span_first(span_of(line->text), 512));
+	buf_add_char(&b, ')');
+	queue_id_text(e->id, id);
+	log_info("smtp", "%s: %s", id, buf_text(&b));
+	if (scene->observer != NULL)
+		scene->observer(scene->observer_arg, e->id, buf_text(&b),
+		    strcmp(line->status, "sent") == 0, false);
+	buf_free(&b);
+}
+
+/* "delays=a/b/c/d": before it was taken, waiting for the connection, its
+ * set-up, the transaction. */
+static void
+format_delays(const struct settle_scene *scene, const struct job *j,
+    char out[80])
+{
+	const struct delivery *d = &j->delivery;
+	int64_t queued = j->taken_wall_ms - j->entry->envelope.arrived_ms;
+	int64_t sending = scene->now.mono_ms - d->begun_ms;
+	int64_t waiting = d->begun_ms - j->taken_ms;
+
+	if (d->begun_ms == 0)
+		sending = waiting = 0;
+	(void)snprintf(out, 80, "delays=%.2f/%.2f/%.2f/%.2f, ", seconds(queued),
+	    seconds(waiting), seconds(d->setup_ms), seconds(sending));
+}
+
+static void
+log_verdict(const struct settle_scene *scene, const struct job *j,
+    const struct delivery_recipient *dr, const char *status)
+{
+	char delays[80];
+	struct buf text = { NULL, 0, 0 };
+	struct line line = {
+		.to = &j->entry->envelope.recipient[dr->index],
+		.relay = scene->peer,
+		.dsn = dr->status[0] == '\0' ? "4.0.0" : dr->status,
+		.status = status,
+	};
+
+	if (dr->verdict == VERDICT_UNKNOWN)
+		buf_add_text(&text, "dup=possible, ");
+	if (dr->reply != NULL)
+		buf_add_text(&text, dr->reply);
+	line.text = buf_text(&text);
+	format_delays(scene, j, delays);
+	log_line(scene, j->entry, delays, &line);
+	buf_free(&text);
+}
+
+/* ---- verdicts ---- */
+
+/* Recipients of an envelope in a state. */
+static size_t
+count_state(const struct envelope *e, enum recipient_state state)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < e->recipient_count; i++)
+		n += e->recipient[i].state == state;
+	return n;
+}
+
+/* A failure of the message's own, and why. */
+static void
+note_failure(struct job *j, const struct delivery_recipient *dr)
+{
+	free(j->reason);
+	j->reason = mem_text(dr->reply == NULL ? "" : dr->reply);
+}
+
+static void
+apply(const struct settle_scene *scene, struct job *j,
+    const struct delivery_recipient *dr)
+{
+	struct recipient *r = &j->entry->envelope.recipient[dr->index];
+
+	switch (dr->verdict) {
+	case VERDICT_SENT:
+		r->state = RECIPIENT_SENT;
+		scene->counts->sent++;
+		log_verdict(scene, j, dr, "sent");
+		break;
+	case VERDICT_FAILED:
+		log_verdict(scene, j, dr, "bounced");
+		entry_mark(j->entry, dr->index, RECIPIENT_FAILED);
+		scene->counts->failed++;
+		note_failure(j, dr);
+		break;
+	case VERDICT_DEFERRED:
+	case VERDICT_UNKNOWN:
+		r->tried = true;
+		log_verdict(scene, j, dr, "deferred");
+		scene->counts->deferred++;
+		note_failure(j, dr);
+		break;
+	case VERDICT_NONE:
+		break;
+	}
+}
+
+/* The mark of a delivery is needed only where its message stays. */
+static void
+mark_sent(const struct job *j)
+{
+	const struct delivery *d = &j->delivery;
+	size_t i;
+
+	for (i = 0; i < d->recipient_count; i++) {
+		if (d->recipient[i].verdict == VERDICT_SENT)
+			entry_mark(j->entry, d->recipient[i].index,
+			    RECIPIENT_SENT);
+	}
+}
+
+static void
+observe_end(const struct settle_scene *scene, queue_id id, bool sent,
+    const char *text)
+{
+	if (scene->observer != NULL)
+		scene->observer(scene->observer_arg, id, text, sent, true);
+}
+
+/* Nobody waits any more. */
+static enum outcome
+finish(const struct settle_scene *scene, struct job *j)
+{
+	size_t failed = count_state(&j->entry->envelope, RECIPIENT_FAILED);
+	queue_id id = j->entry->id;
+	char name[QUEUE_ID_MAX];
+
+	entry_finish(j->entry);
+	j->entry = NULL;
+	queue_id_text(id, name);
+	if (failed == 0)
+		log_info("qmgr", "%s: removed", name);
+	else
+		log_error("qmgr",
+		    "%s: kept in failed/: %zu of its recipients can't be "
+		    "reached; see relayctl queue --failed",
+		    name, failed);
+	observe_end(scene, id, failed == 0,
+	    failed == 0 ? "removed" : "kept in failed/");
+	return OUTCOME_OVER;
+}
+
+/* Too old, and with failures of its own: who still waits has failed. */
+static enum outcome
+expire(const struct settle_scene *scene, struct job *j)
+{
+	struct entry *e = j->entry;
+	struct buf text = { NULL, 0, 0 };
+	size_t i;
+
+	buf_printf(&text, "queue_lifetime is over; last reply: %s", j->reason);
+	for (i = 0; i < e->envelope.recipient_count; i++) {
+		const struct recipient *r = &e->envelope.recipient[i];
+		struct line line = { r, scene->peer, "4.4.7", "bounced",
+			buf_text(&text) };
+
+		if (r->state != RECIPIENT_WAITING)
+			continue;
+		log_line(scene, e, "", &line);
+		entry_mark(e, i, RECIPIENT_FAILED);
+		scene->counts->failed++;
+	}
+	entry_defer(e, e->attempts + 1, 0, buf_text(&text));
+	buf_free(&text);
+	return finish(scene, j);
+}
+
+/* The wait after the message's n-th failure, n from 1, ten percent about. */
+static int64_t
+retry_wait_ms(const struct config *c, unsigned n)
+{
+	size_t i = n < c->retry_count ? n : c->retry_count;
+	int64_t wait = c->retry[i - 1] * 1000;
+
+	return wait + (int64_t)(random_bits() % (uint64_t)(wait / 5 + 1)) -
+	    wait / 10;
+}
+
+static enum outcome
+defer(const struct settle_scene *scene, struct job *j)
+{
+	struct entry *e = j->entry;
+	int64_t age = scene->now.wall_ms - e->envelope.arrived_ms;
+
+	if (age > scene->config->queue_lifetime * 1000)
+		return expire(scene, j);
+	entry_defer(e, e->attempts + 1,
+	    scene->now.wall_ms + retry_wait_ms(scene->config, e->attempts + 1),
+	    j->reason);
+	observe_end(scene, e->id, false, "deferred");
+	return OUTCOME_LATER;
+}
+
+static size_t
+untried(const struct delivery *d)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < d->recipient_count; i++)
+		n += d->recipient[i].verdict == VERDICT_NONE;
+	return n;
+}
+
+/* Does anybody wait who has, or has not, been tried in this attempt? */
+static bool
+any_waiting(const struct envelope *e, bool tried)
+{
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++) {
+		if (e->recipient[i].state == RECIPIENT_WAITING &&
+		    e->recipient[i].tried == tried)
+			return true;
+	}
+	return false;
+}
+
+enum outcome
+settle(const struct settle_scene *scene, struct job *j)
+{
+	struct delivery *d = &j->delivery;
+	const struct envelope *e = &j->entry->envelope;
+	bool waiting, failed;
+	size_t i;
+
+	for (i = 0; i < d->recipient_count; i++)
+		apply(scene, j, &d->recipient[i]);
+	waiting = count_state(e, RECIPIENT_WAITING) > 0;
+	failed = count_state(e, RECIPIENT_FAILED) > 0;
+	if (waiting || failed)
+		mark_sent(j);
+	if (!waiting && failed)
+		entry_note(j->entry, j->reason == NULL ? "" : j->reason);
+	if (!waiting)
+		return finish(scene, j);
+	if (!any_waiting(e, false))
+		return defer(scene, j);
+	return j->reason == NULL && d->recipient_count == untried(d)
+	    ? OUTCOME_AGAIN
+	    : OUTCOME_MORE;
+}
+
+/* ---- waiting for the relay ---- */
+
+/* RFC 3463 codes for what is wrong with a relay. */
+static const char *
+fault_status(enum fault_kind kind)
+{
+	static const char *const status[FAULTS] = {
+		[FAULT_NONE] = "4.0.0",
+		[FAULT_CONFIG] = "4.3.5",
+		[FAULT_DNS] = "4.4.3",
+		[FAULT_CONNECT] = "4.4.1",
+		[FAULT_GREETING] = "4.3.2",
+		[FAULT_EHLO] = "4.3.2",
+		[FAULT_STARTTLS] = "4.7.4",
+		[FAULT_TLS] = "4.7.5",
+		[FAULT_CERTIFICATE] = "4.7.5",
+		[FAULT_AUTH] = "4.7.8",
+		[FAULT_NO_AUTH] = "4.7.8",
+		[FAULT_SHUTDOWN] = "4.3.2",
+		[FAULT_ACCOUNT] = "4.7.0",
+		[FAULT_LOST] = "4.4.2",
+		[FAULT_TIMEOUT] = "4.4.2",
+		[FAULT_PROTOCOL] = "4.5.0",
+	};
+
+	return status[kind];
+}
+
+void
+settle_waiting(const struct settle_scene *scene, struct entry *e,
+    const struct fault *fault)
+{
+	size_t i;
+
+	for (i = 0; i < e->envelope.recipient_count; i++) {
+		const struct recipient *r = &e->envelope.recipient[i];
+		struct line line = { r, scene->peer, fault_status(fault->kind),
+			"deferred", fault->text };
+
+		if (r->state == RECIPIENT_WAITING)
+			log_line(scene, e, "", &line);
+	}
+	entry_note(e, fault->text);
+	observe_end(scene, e->id, false, fault->text);
+}
