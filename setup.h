@@ -1,0 +1,92 @@
+/*
+ * Between conn.c and setup.c only: what the relayhost says while a connection
+ * is set up, and the words for what went wrong.
+ */
+#ifndef SETUP_H
+#define SETUP_H
+
+#include "relayd.h"
+
+/* What the next reply will answer. */
+enum setup_phase {
+	PHASE_GREETING, /* and all before: look-up, TCP, implicit TLS */
+	PHASE_EHLO,
+	PHASE_STARTTLS,
+	PHASE_HANDSHAKE, /* after STARTTLS */
+	PHASE_TLS_EHLO,
+	PHASE_AUTH,
+	PHASE_LOGGED_IN,
+	PHASES,
+};
+
+/* What an EHLO reply promises. */
+struct promise {
+	unsigned can; /* SMTP_CAN_* */
+	uint64_t size_limit;
+};
+
+/* All zero but for relay and peer to start. */
+struct setup {
+	const struct config_relay *relay;
+	char *peer; /* as conn_peer(); its owner frees it */
+	enum setup_phase phase;
+	struct smtp_reply reply; /* the last one, perhaps not all of it */
+	bool complete;		 /* all of it */
+	bool answered;		 /* it belongs to this phase */
+	struct promise reading;	 /* from the EHLO reply coming in */
+	struct promise promise;	 /* from the last complete one */
+	struct fault fault;
+};
+
+/* How it ended where it failed. */
+enum setup_end {
+	SETUP_DNS,
+	SETUP_CONNECT,
+	SETUP_TIMEOUT,
+	SETUP_REFUSED,	   /* by the last reply */
+	SETUP_WEIRD,	   /* the same, or plain text where TLS was due */
+	SETUP_STARTTLS,	   /* not offered or refused */
+	SETUP_TLS,	   /* the handshake failed */
+	SETUP_CERTIFICATE, /* its check failed */
+	SETUP_CA_FILE,	   /* can't be used */
+	SETUP_AUTH,	   /* refused, or no mechanism in common */
+	SETUP_LOST,
+	SETUP_OTHER,
+	SETUP_ENDS,
+};
+
+struct setup_facts {
+	enum setup_end end;
+	bool resolved;	 /* the name is looked up */
+	bool connected;	 /* TCP */
+	bool encrypted;	 /* TLS; only known for implicit */
+	const char *error; /* the system's, OpenSSL's or libcurl's words */
+	bool wrong_name; /* of a certificate; else: */
+	bool wrong_time; /* expired or not yet valid */
+	const char *certificate_error;
+};
+
+bool setup_has_login(const struct config_relay *r);
+/* The key that says where the password is. */
+const char *setup_password_key(const struct config_relay *r);
+
+/* "localhost" or a literal of this host. */
+bool setup_is_loopback(const char *host);
+/* What to say in EHLO. */
+void setup_ehlo_name(struct buf *out, const char *hostname,
+    const char *relayhost);
+
+/* The first fault is the one told; what follows from it is not.  All of the
+ * text is escaped, so words of the relayhost may stand in it as they are. */
+void setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
+    PRINTF_LIKE(3, 4);
+/* The fault for how it ended. */
+void setup_explain(struct setup *s, const struct setup_facts *facts);
+/* The relayhost let us through; was there a login where there is a user? */
+void setup_check_login(struct setup *s);
+
+/* One line of a reply, with its end.  false: that is no SMTP, with a fault;
+ * the connection is to be given up. */
+bool setup_line(struct setup *s, struct span line);
+
+#endif

@@ -1,0 +1,79 @@
+"""The relayhost of test_conn.c: conn_peer.py DIR
+
+Writes DIR/ca.pem.  For each line with the name of a scene on its input it
+listens and prints the port; at the next line it stops and prints what came
+in, each line behind "clear " or "tls ", then a line with a dot.
+"""
+
+import sys
+
+import relayhost
+
+LOGIN = {"users": {"me@example.com": "secret-word"}}
+
+
+def surplus(session, _):
+    """235 and a reply to nothing: two TLS records at once."""
+    session.channel.tls.write(b"235 2.7.0 welcome\r\n")
+    session.channel.tls.write(b"250 2.0.0 surplus\r\n")
+    session.channel._flush()
+
+
+# Name: how the host is made, and the arguments of its faults.
+SCENES = {
+    "good": (LOGIN, []),
+    "implicit": (LOGIN | {"tls": "implicit"}, []),
+    "plain": ({"tls": "none"}, []),
+    "login-only": (LOGIN | {"auth": ("LOGIN",)}, []),
+    "strange-auth": (LOGIN | {"auth": ("DIGEST-MD5", "XOAUTH2")}, []),
+    "no-auth": (LOGIN | {"auth": ()}, []),
+    "all-in-clear": (LOGIN | {"tls": "none"}, []),
+    "expired": (LOGIN | {"certificate": "expired"}, []),
+    "self-signed": (LOGIN | {"certificate": "self-signed"}, []),
+    "wrong-name": (LOGIN | {"certificate": "wrong-name"}, []),
+    "greeting-421": (LOGIN, [("GREETING", "421 4.3.2 come back later")]),
+    "greeting-554": (LOGIN, [("GREETING", "554-no\r\n554 mail \x1b[1mhere")]),
+    "silent": (LOGIN, [("GREETING", None, "stall")]),
+    "closes": (LOGIN, [("GREETING", None, "close")]),
+    "resets": (LOGIN, [("GREETING", None, "reset")]),
+    "http": (LOGIN, [("GREETING", "HTTP/1.1 400 Bad Request")]),
+    "tls-alert": (LOGIN, [("GREETING", b"\x15\x03\x03\x00\x02\x02\n")]),
+    "short-code": (LOGIN, [("GREETING", "22", "stall")]),
+    "two-codes": (LOGIN, [("GREETING", "220-a\r\n250 b", "stall")]),
+    "endless": (LOGIN, [("GREETING", b"220-x\r\n" * 1000, "stall")]),
+    "ehlo-550": (LOGIN, [("EHLO", "550 5.7.1 not you"),
+                         ("HELO", "550 5.7.1 nor you")]),
+    "ehlo-closes": (LOGIN, [("EHLO", b"250-half a reply\r\n", "close")]),
+    "starttls-454": (LOGIN, [("STARTTLS", "454 4.7.0 not now")]),
+    "starttls-injects": (LOGIN, [("STARTTLS", "220 go\r\n250-injected")]),
+    "starttls-closes": (LOGIN, [("STARTTLS", "220 go", "close")]),
+    "auth-535": (LOGIN, [("AUTH", "535 5.7.8 who are you?")]),
+    "auth-454": (LOGIN, [("AUTH", "454 4.7.0 not now")]),
+    "auth-250": (LOGIN, [("AUTH", "250 2.0.0 fine")]),
+    "auth-closes": (LOGIN, [("AUTH", None, "close")]),
+    "surplus": (LOGIN, []),
+}
+
+
+def serve(authority, scene):
+    options, faults = SCENES[scene]
+    host = relayhost.Relayhost(authority, **options)
+    host.auth_in_clear = scene == "all-in-clear"
+    for point, reply, *then in faults:
+        host.fault(point, reply, then=then[0] if then else "go-on")
+    relayhost.Session.on_auth = surplus if scene == "surplus" else ON_AUTH
+    print(host.port, flush=True)
+    sys.stdin.readline()
+    host.wait_ended(0)
+    host.stop()
+    for session in host.sessions:
+        for kind, data in (("clear", session.clear), ("tls", session.plain)):
+            for line in data.split(b"\r\n"):
+                print(kind, ascii(line.decode("latin-1"))[1:-1])
+    print(".", flush=True)
+
+
+ON_AUTH = relayhost.Session.on_auth
+AUTHORITY = relayhost.Authority(sys.argv[1])
+for scene_line in iter(sys.stdin.readline, ""):
+    serve(AUTHORITY, scene_line.strip())
