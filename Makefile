@@ -25,7 +25,7 @@ HARDENING = -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fPIE
 PATHS = -DSYSCONFDIR='"$(SYSCONFDIR)"' -DLOCALSTATEDIR='"$(LOCALSTATEDIR)"' \
     -DRUNSTATEDIR='"$(RUNSTATEDIR)"' -DPREFIX='"$(PREFIX)"'
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) $(WARNINGS) $(HARDENING) \
-    $(SPECIAL) $(PATHS) -I. -MMD -MP
+    $(SPECIAL) $(PATHS) -iquote . -MMD -MP
 LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
@@ -59,8 +59,8 @@ $(BIN)/relayd: $(BUILD)/relayd.o $(BUILD)/system.o $(ARCHIVE)
 $(BIN)/sendmail: $(BUILD)/sendmail.o $(SENDMAIL_LAYERS:%=$(BUILD)/%.o)
 	$(LINK) -o $@ $^
 
-$(BIN)/relayctl: $(BUILD)/relayctl.o $(BUILD)/relayctl_check.o \
-    $(BUILD)/system.o $(ARCHIVE)
+$(BIN)/relayctl: $(BUILD)/relayctl.o $(BUILD)/relayctl_list.o \
+    $(BUILD)/relayctl_check.o $(BUILD)/system.o $(ARCHIVE)
 	$(LINK) -o $@ $^ $(DAEMON_LIBS)
 
 $(LINKS): $(BIN)/sendmail
