@@ -1,0 +1,48 @@
+/*
+ * The parts of relayctl; between relayctl.c, relayctl_list.c and
+ * relayctl_check.c only.
+ */
+#ifndef RELAYCTL_H
+#define RELAYCTL_H
+
+#include "report.h"
+
+enum { STATUS_GOOD = 0, STATUS_WRONG = 1, STATUS_USAGE = 64 };
+
+/* ---- relayctl_list.c: what "queue" prints ---- */
+
+struct message {
+	queue_id id;
+	uint64_t size;
+	size_t at; /* its text in the listing's */
+	size_t len;
+};
+
+/* All zero is an empty one. */
+struct listing {
+	struct message *message;
+	size_t count;
+	struct buf text;
+};
+
+/* Take a line of the daemon's answer; arg: the listing. */
+void listing_line(void *arg, char kind, struct span text);
+/* Take what is in the spool. */
+void listing_read(struct listing *l, struct queue *q,
+    const struct report_filter *f, bool json);
+/* Print it, the oldest first; returns the exit status. */
+int listing_print(struct listing *l, const struct report_filter *f, bool json);
+void listing_free(struct listing *l);
+
+/* ---- relayctl_check.c ---- */
+
+/*
+ * The verb "check", once the configuration is read: look at all that it
+ * names with the rights that the daemon will have, and print what is well and
+ * what is not.
+ * running  a daemon answers on the control socket.
+ * returns  the exit status.
+ */
+int relayctl_check(const struct config *config, bool running);
+
+#endif
