@@ -57,7 +57,7 @@ unsigned intake_pending(const struct intake *in); /* commits not done */
 /* The reply for the errno of a commit. */
 const char *intake_refusal(int error);
 
-/* Where a message comes from; all is borrowed while the draft lives. */
+/* Where a message comes from; borrowed until draft_commit(). */
 struct draft_facts {
 	const struct peer *peer;
 	const char *helo; /* "" none */
@@ -101,20 +101,25 @@ struct sessions {
 	struct config *config;
 	struct submit_status count;
 	LIST_HEAD(session_list, session) list;
-	bool stopping; /* no new transactions */
+	bool stopping;
+	struct buf text; /* scratch: content being decoded */
 	/* Ended without a command, and not reported yet. */
 	uint64_t silent;
 	struct peer last_silent;
 	struct timer report;
 };
 
-/* in and out (which may be one) become the session's.  ended may be NULL. */
+/*
+ * A session on two descriptors, which may be one and become its own.  It
+ * frees itself when it is over, and calls ended first, unless that is NULL.
+ */
 struct session *session_new(struct sessions *all, int in, int out,
     const struct peer *peer);
 void session_on_end(struct session *s, void (*ended)(void *arg), void *arg);
-void session_start(struct session *s); /* the greeting; s may end in it */
-void session_nudge(struct session *s); /* sessions.stopping was set */
-void session_free(struct session *s);  /* in the middle of whatever it does */
+void session_start(struct session *s); /* greets; it may be over at once */
 size_t sessions_of(const struct sessions *all, const struct peer *peer);
+/* Those between two messages get 421, the others after theirs. */
+void sessions_stop(struct sessions *all);
+void sessions_end(struct sessions *all); /* whatever they do */
 
 #endif

@@ -1,0 +1,479 @@
+/*
+ * A message on its way in, from MAIL to the spool: its envelope, its header
+ * as it will be sent, its content.  Here too: the aliases file, which is read
+ * again when it changes.  Nothing here knows how the bytes came.
+ */
+#include "submit.h"
+
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	LOOK_MS = 1000, /* between two looks at the aliases file */
+	/* A message up to this size is seen whole before its header is
+	 * written, so what is said of its bytes is true of all. */
+	GATHERED = 64 << 10,
+};
+
+struct intake {
+	struct loop *loop;
+	struct queue *queue;
+	struct sched *sched; /* NULL: messages are only stored */
+	struct config *config;
+	struct aliases *aliases; /* NULL: none */
+	struct stat seen;        /* the aliases file when it was read */
+	int64_t look_ms;         /* not to look at it before */
+	unsigned pending;
+};
+
+struct draft {
+	struct intake *intake;
+	struct draft_facts facts;
+	struct envelope envelope;
+	struct strings recipients; /* what envelope has, rewritten */
+	struct msg *msg;           /* NULL: not begun, given up, committed */
+	char id[QUEUE_ID_MAX];
+	struct buf head; /* header, and the body that came with it */
+	size_t scanned;
+	size_t header; /* octets of head */
+	size_t body;   /* where in head it begins */
+	bool found;    /* these two are known */
+	bool written;  /* head is in the spool; the rest goes there directly */
+	uint64_t octets;
+	const char *refusal;
+	queue_committed *handler;
+	void *arg;
+};
+
+/* ---- the aliases file ---- */
+
+static void
+warn_alias(void *arg, unsigned line, const char *text)
+{
+	log_warning(NULL, "%s:%u: %s", (const char *)arg, line, text);
+}
+
+/* Until a file has been read whole, the old table stays. */
+static void
+load_aliases(struct intake *in)
+{
+	char *path = in->config->aliases;
+	struct buf text = { 0 };
+	struct stat st;
+
+	if (file_read(path, LIMIT_ALIASES_FILE, &text, &st) == -1) {
+		log_warning(NULL, "%s: %s; aliases stay as they were", path,
+		    strerror(errno));
+	} else if (text.len != (size_t)st.st_size) {
+		in->seen = (struct stat){ 0 }; /* being written: look again */
+	} else {
+		if ((st.st_mode & S_IWOTH) != 0)
+			log_warning(NULL, "%s: everybody may write it", path);
+		aliases_free(in->aliases);
+		in->aliases = aliases_parse(buf_span(&text), warn_alias, path);
+	}
+	buf_free(&text);
+}
+
+static bool
+same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+	    a->st_size == b->st_size &&
+	    a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* A file that vanishes does not take the table with it: it may be about to be
+ * replaced, and root's mail must not go astray meanwhile. */
+static void
+refresh_aliases(struct intake *in)
+{
+	int64_t now = loop_now(in->loop).mono_ms;
+	struct stat st;
+
+	if (in->config->aliases[0] == '\0' || now < in->look_ms)
+		return;
+	in->look_ms = now + LOOK_MS;
+	if (stat(in->config->aliases, &st) == -1 || same_file(&st, &in->seen))
+		return;
+	in->seen = st;
+	load_aliases(in);
+}
+
+static void
+start_aliases(struct intake *in)
+{
+	const struct config *c = in->config;
+
+	in->look_ms = 0;
+	in->seen = (struct stat){ 0 };
+	if (c->aliases_given && c->aliases[0] != '\0' &&
+	    access(c->aliases, F_OK) == -1)
+		log_warning(NULL, "%s: %s", c->aliases, strerror(errno));
+	refresh_aliases(in);
+	if (in->aliases == NULL && c->local_to[0] == '\0')
+		log_warning(NULL, "no aliases: mail for root goes to root@%s",
+		    c->origin);
+}
+
+/* ---- what all messages share ---- */
+
+struct intake *
+intake_new(struct loop *l, struct queue *q, struct sched *sched,
+    struct config *config)
+{
+	struct intake *in = mem_alloc(sizeof(*in));
+
+	in->loop = l;
+	in->queue = q;
+	in->sched = sched;
+	in->config = config_hold(config);
+	start_aliases(in);
+	return in;
+}
+
+void
+intake_free(struct intake *in)
+{
+	if (in == NULL)
+		return;
+	aliases_free(in->aliases);
+	config_release(in->config);
+	free(in);
+}
+
+void
+intake_configure(struct intake *in, struct config *config)
+{
+	struct config *old = in->config;
+
+	in->config = config_hold(config);
+	if (strcmp(old->aliases, config->aliases) != 0 ||
+	    access(config->aliases, F_OK) == -1) {
+		aliases_free(in->aliases);
+		in->aliases = NULL;
+	}
+	config_release(old);
+	start_aliases(in);
+}
+
+size_t
+intake_aliases(const struct intake *in)
+{
+	return in->aliases == NULL ? 0 : aliases_count(in->aliases);
+}
+
+unsigned
+intake_pending(const struct intake *in)
+{
+	return in->pending;
+}
+
+const char *
+intake_refusal(int error)
+{
+	if (error == ENOSPC || error == EDQUOT)
+		return "452 4.3.1 Insufficient system storage";
+	return "451 4.3.0 The message could not be stored";
+}
+
+static const char *
+check_room(const struct intake *in, uint64_t octets)
+{
+	if (queue_has_room(in->queue, octets, in->config->min_free_space))
+		return NULL;
+	return intake_refusal(ENOSPC);
+}
+
+static struct rewrite_rules
+rules_of(struct intake *in)
+{
+	struct rewrite_rules rules = { 0 };
+
+	refresh_aliases(in);
+	config_rules(in->config, &rules);
+	rules.aliases = in->aliases;
+	return rules;
+}
+
+/* ---- envelope ---- */
+
+const char *
+draft_new(struct intake *in, const struct draft_facts *facts,
+    struct span sender, struct draft **out)
+{
+	struct rewrite_rules rules;
+	const char *refusal;
+	struct draft *d;
+
+	if (queue_is_failing(in->queue))
+		return "451 4.3.0 The spool is failing";
+	if (facts->mail.size > in->config->message_size_limit)
+		return "552 5.3.4 Message too big";
+	refusal = check_room(in, facts->mail.size);
+	if (refusal != NULL)
+		return refusal;
+	rules = rules_of(in);
+	d = mem_alloc(sizeof(*d));
+	d->intake = in;
+	d->facts = *facts;
+	d->envelope.sender = rewrite_sender(&rules, sender);
+	d->envelope.original_sender = span_text(sender);
+	d->envelope.client = mem_text(facts->peer->name);
+	d->envelope.uid = facts->peer->uid;
+	d->envelope.utf8 = facts->mail.utf8;
+	*out = d;
+	return NULL;
+}
+
+void
+draft_free(struct draft *d)
+{
+	if (d == NULL)
+		return;
+	msg_abort(d->msg);
+	envelope_clear(&d->envelope);
+	strings_free(&d->recipients);
+	buf_free(&d->head);
+	free(d);
+}
+
+const char *
+draft_recipient(struct draft *d, struct span address)
+{
+	struct rewrite_rules rules = rules_of(d->intake);
+	struct strings *to = &d->recipients;
+	size_t i, before = to->count;
+	enum rewrite_result result;
+	char *original;
+
+	result = rewrite_recipient(&rules, address, to);
+	if (result != REWRITE_OK) {
+		while (to->count > before)
+			free(to->item[--to->count]);
+		return result == REWRITE_DEEP
+		    ? "550 5.4.6 Aliases are nested too deep"
+		    : "452 4.5.3 Too many recipients";
+	}
+	original = span_text(address);
+	for (i = before; i < to->count; i++)
+		envelope_add(&d->envelope, to->item[i], original);
+	free(original);
+	return NULL;
+}
+
+const char *
+draft_id(const struct draft *d)
+{
+	return d->id[0] == '\0' ? "NOQUEUE" : d->id;
+}
+
+const char *
+draft_sender(const struct draft *d)
+{
+	return d->envelope.original_sender;
+}
+
+/* ---- content ---- */
+
+void
+draft_refuse(struct draft *d, const char *reply)
+{
+	if (d->refusal != NULL)
+		return;
+	d->refusal = reply;
+	msg_abort(d->msg);
+	d->msg = NULL;
+	buf_free(&d->head);
+}
+
+const char *
+draft_refusal(const struct draft *d)
+{
+	return d->refusal;
+}
+
+const char *
+draft_begin(struct draft *d, uint64_t octets)
+{
+	const char *refusal = check_room(d->intake, octets);
+
+	if (refusal != NULL || d->id[0] != '\0')
+		return refusal;
+	d->msg = queue_begin(d->intake->queue);
+	queue_id_text(msg_id(d->msg), d->id);
+	return NULL;
+}
+
+static void
+store(struct draft *d, struct span text)
+{
+	if (d->refusal == NULL && text.len > 0 && msg_write(d->msg, text) == -1)
+		draft_refuse(d, intake_refusal(errno));
+}
+
+static bool
+has_eight_bit(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.len; i++)
+		if ((s.data[i] & 0x80) != 0)
+			return true;
+	return false;
+}
+
+/* The Message-ID of a header section, or an empty span. */
+static struct span
+find_message_id(struct span header)
+{
+	struct span line, name = SPAN("Message-ID:");
+	bool found, more = true;
+
+	for (found = false; !found && more;) {
+		more = span_cut(header, '\n', &line, &header);
+		found = span_starts_nocase(line, name);
+	}
+	if (!found)
+		return (struct span){ NULL, 0 };
+	line = span_trim(span_from(line, name.len));
+	if (line.len == 0 && span_starts_nocase(header, SPAN(" "))) /* folded */
+		(void)span_cut(header, '\n', &line, &header);
+	return span_trim(line);
+}
+
+static void
+log_message_id(const struct draft *d, struct span header)
+{
+	struct buf text = { 0 };
+
+	buf_add_escaped(&text, find_message_id(header));
+	log_info("cleanup", "%s: message-id=%s", d->id, buf_text(&text));
+	buf_free(&text);
+}
+
+static const char *
+protocol(const struct draft_facts *facts)
+{
+	if (facts->mail.utf8)
+		return "UTF8SMTP"; /* RFC 6531, section 4.3 */
+	return facts->esmtp ? "ESMTP" : "SMTP";
+}
+
+/* Envelope, new header, and what there is of the body. */
+static void
+store_head(struct draft *d)
+{
+	struct rewrite_rules rules = rules_of(d->intake);
+	struct span text = buf_span(&d->head);
+	struct buf header = { 0 };
+	const char *refusal;
+	struct rewrite_facts facts = {
+		.id = d->id,
+		.client = d->facts.peer->received,
+		.helo = d->facts.helo,
+		.protocol = protocol(&d->facts),
+		.sender = d->envelope.original_sender,
+		.recipient = d->envelope.recipient_count == 1
+		    ? d->envelope.recipient[0].address
+		    : NULL,
+		.wall_ms = loop_now(d->intake->loop).wall_ms,
+	};
+
+	refusal = rewrite_header(&rules, &facts, span_first(text, d->header),
+	    &header);
+	if (refusal != NULL) {
+		draft_refuse(d, refusal);
+		goto out;
+	}
+	log_message_id(d, buf_span(&header));
+	buf_add_text(&header, "\r\n");
+	d->envelope.arrived_ms = facts.wall_ms;
+	d->envelope.eight_bit = d->facts.mail.eight_bit || has_eight_bit(text);
+	msg_envelope(d->msg, &d->envelope);
+	store(d, buf_span(&header));
+	store(d, span_from(text, d->body));
+	d->written = true;
+out:
+	buf_free(&d->head);
+	buf_free(&header);
+}
+
+void
+draft_write(struct draft *d, struct span text)
+{
+	d->octets += text.len;
+	if (d->octets > d->intake->config->message_size_limit)
+		draft_refuse(d, "552 5.3.4 Message too big");
+	if (d->refusal != NULL)
+		return;
+	if (d->written) {
+		store(d, text);
+		return;
+	}
+	buf_add(&d->head, text);
+	if (!d->found)
+		d->found = header_end(buf_span(&d->head), &d->scanned,
+		    &d->header, &d->body);
+	if (!d->found && d->head.len > LIMIT_HEADER)
+		draft_refuse(d, "550 5.6.0 Header section too big");
+	else if (d->found && d->head.len >= GATHERED)
+		store_head(d);
+}
+
+/* ---- commit ---- */
+
+static void
+log_queued(const struct draft *d, uint64_t size)
+{
+	struct buf sender = { 0 };
+
+	buf_add_escaped(&sender, span_of(d->envelope.sender));
+	log_info("qmgr", "%s: from=<%s>, size=%llu, nrcpt=%zu (queue active)",
+	    d->id, buf_text(&sender), (unsigned long long)size,
+	    d->envelope.recipient_count);
+	buf_free(&sender);
+}
+
+static void
+on_committed(void *arg, queue_id id, int error)
+{
+	struct draft *d = arg;
+	struct intake *in = d->intake;
+
+	in->pending--;
+	if (error == 0) {
+		log_queued(d, d->octets);
+		if (in->sched != NULL)
+			sched_add(in->sched, id, loop_now(in->loop).wall_ms);
+	}
+	d->handler(d->arg, id, error);
+	draft_free(d);
+}
+
+const char *
+draft_commit(struct draft *d, queue_committed *handler, void *arg)
+{
+	struct msg *m;
+
+	if (d->refusal == NULL && !d->written) {
+		if (!d->found)
+			d->header = d->body = d->head.len;
+		store_head(d);
+	}
+	if (d->refusal != NULL)
+		return d->refusal;
+	m = d->msg;
+	d->msg = NULL;
+	d->handler = handler;
+	d->arg = arg;
+	d->octets = msg_size(m);
+	d->intake->pending++;
+	queue_commit(m, on_committed, d);
+	return NULL;
+}
