@@ -1,0 +1,197 @@
+/*
+ * What texts in relayd.conf may be: paths, names, addresses, networks.
+ */
+#include "config_parts.h"
+
+#include <arpa/inet.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *
+config_check_domain(struct span value)
+{
+	struct buf address = { 0 };
+	bool valid;
+
+	/* smtp.c is the judge; a literal is fine for it, but not here. */
+	buf_add(&address, SPAN("a@"));
+	buf_add(&address, value);
+	valid = value.len > 0 && *value.data != '[' &&
+	    smtp_address_valid(buf_span(&address), 0);
+	buf_free(&address);
+	return valid ? NULL
+		     : "must be a domain name (letters, digits, '-', '.')";
+}
+
+static bool
+is_ip(struct span text, int family)
+{
+	unsigned char unused[16];
+	char *copy = span_text(text);
+	bool is = inet_pton(family, copy, unused) == 1;
+
+	free(copy);
+	return is;
+}
+
+const char *
+config_check_path(struct span value)
+{
+	struct span rest = value, part;
+	bool more;
+
+	if (value.len == 0 || *value.data != '/')
+		return "must be an absolute path (\"/...\")";
+	do {
+		more = span_cut(rest, '/', &part, &rest);
+		if (span_equal(part, SPAN("..")))
+			return "must be a path without \"..\"";
+	} while (more);
+	return NULL;
+}
+
+const char *
+config_check_directory(struct span value)
+{
+	size_t i = 0;
+
+	while (i < value.len && strchr("/.", value.data[i]) != NULL)
+		i++;
+	return i == value.len ? "must be a directory below \"/\""
+			      : config_check_path(value);
+}
+
+const char *
+config_check_listen(struct span value)
+{
+	enum { UNIX_PATH_MAX = 107 }; /* unix(7) */
+	struct span host, port;
+	const char *colon = memrchr(value.data, ':', value.len);
+	uint64_t number;
+	bool bracketed;
+
+	if (span_starts_nocase(value, SPAN("unix:"))) {
+		struct span path = span_from(value, SPAN("unix:").len);
+
+		return path.len > UNIX_PATH_MAX
+		    ? "is too long a path (at most 107 octets)"
+		    : config_check_path(path);
+	}
+	host =
+	    span_first(value, colon == NULL ? 0 : (size_t)(colon - value.data));
+	port = span_from(value, host.len + 1);
+	bracketed =
+	    host.len > 2 && *host.data == '[' && host.data[host.len - 1] == ']';
+	if (bracketed)
+		host = span_first(span_from(host, 1), host.len - 2);
+	if (!parse_number(port, 65535, &number) ||
+	    !is_ip(host, bracketed ? AF_INET6 : AF_INET))
+		return "must be \"ADDRESS:PORT\", \"[ADDRESS]:PORT\" or "
+		       "\"unix:/PATH\"";
+	return NULL;
+}
+
+const char *
+config_check_socket(struct span value)
+{
+	return span_starts_nocase(value, SPAN("unix:"))
+	    ? config_check_listen(value)
+	    : "must be \"unix:/PATH\"";
+}
+
+const char *
+config_check_address(struct span value)
+{
+	return smtp_address_valid(value, 0)
+	    ? NULL
+	    : "must be a full address (\"alerts@example.com\")";
+}
+
+/* A user or a systemd credential: safe as a file name, too. */
+const char *
+config_check_name(struct span value)
+{
+	size_t i;
+
+	for (i = 0; i < value.len; i++) {
+		char c = value.data[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			(c >= '0' && c <= '9') || c == '_' ||
+			(i > 0 && (c == '-' || c == '.'))))
+			return "must be a name (letters, digits, '_', '-', '.')";
+	}
+	return NULL;
+}
+
+/* A CIDR block, IPv4 mapped into IPv6 so that both compare alike. */
+struct block {
+	unsigned char octet[16];
+	unsigned bits;
+};
+
+static bool
+parse_block(struct span text, struct block *b)
+{
+	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff };
+	struct span host, bits;
+	uint64_t value;
+	char *name;
+	bool given = span_cut(text, '/', &host, &bits);
+	bool v4, v6;
+
+	name = span_text(host);
+	v4 = inet_pton(AF_INET, name, b->octet + sizeof(mapped)) == 1;
+	v6 = !v4 && inet_pton(AF_INET6, name, b->octet) == 1;
+	free(name);
+	if (v4)
+		memcpy(b->octet, mapped, sizeof(mapped));
+	value = v4 ? 32 : 128;
+	if ((!v4 && !v6) || (given && !parse_number(bits, value, &value)))
+		return false;
+	b->bits = (unsigned)value + (v4 ? 96 : 0);
+	return true;
+}
+
+bool
+config_block_within(struct span block, const char *outer)
+{
+	struct block in, out;
+	unsigned i;
+
+	if (!parse_block(block, &in) || !parse_block(span_of(outer), &out) ||
+	    in.bits < out.bits)
+		return false;
+	for (i = 0; i < out.bits; i++)
+		if (((in.octet[i / 8] ^ out.octet[i / 8]) & 0x80 >> i % 8) != 0)
+			return false;
+	return true;
+}
+
+/* Whom a listener may serve without a login: nobody on the internet. */
+const char *
+config_check_block(struct span value)
+{
+	static const char *const harmless[] = {
+		"127.0.0.0/8",
+		"10.0.0.0/8", /* RFC 1918 */
+		"172.16.0.0/12",
+		"192.168.0.0/16",
+		"169.254.0.0/16", /* link-local, RFC 3927 */
+		"100.64.0.0/10",  /* CGNAT, RFC 6598 */
+		"::1/128",
+		"fc00::/7", /* ULA, RFC 4193 */
+		"fe80::/10",
+	};
+	struct block unused;
+	size_t i;
+
+	if (!parse_block(value, &unused))
+		return "must be a network (\"10.0.0.0/8\", \"fd00::/8\")";
+	for (i = 0; i < sizeof(harmless) / sizeof(*harmless); i++)
+		if (config_block_within(value, harmless[i]))
+			return NULL;
+	return "reaches beyond loopback and private networks, which needs "
+	       "auth = \"required\": not in this version";
+}
