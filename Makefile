@@ -29,7 +29,7 @@ COMPILE = $(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) $(WARNINGS) $(HARDENING) \
 LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
-LAYERS = log buf util loop smtp text header aliases rewrite config_scan config_text config_keys config_host config_secret config_check config spool queue entry walk setup conn wire transaction relay due settle sched listen intake reply dialogue session submit \
+LAYERS = log buf util loop smtp text header aliases rewrite config_scan config_text config_keys config_host config_secret config_check config spool queue entry walk setup conn wire transaction pipeline relay due settle sched listen intake reply dialogue session submit \
     report client control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp text header

@@ -1,0 +1,363 @@
+/*
+ * Mail transactions (RFC 5321, 3.3; RFC 3030, 2): the commands and content
+ * that they write, step by step, the replies that they are owed, and what
+ * these mean for each recipient.  When to write, and what becomes of the
+ * connection, is relay.c's to say.
+ *
+ * A recipient is undecided as long as its reply is NULL.  Once every RCPT is
+ * answered, the undecided ones are those that were accepted.
+ */
+#include "transaction.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Dots at worst add a third, so this fits in TRANSACTION_ROOM. */
+enum { READ_SIZE = 32 << 10 };
+
+const char *
+command_name(enum command c)
+{
+	static const char *const name[] = {
+		[COMMAND_RSET] = "RSET",
+		[COMMAND_MAIL] = "MAIL",
+		[COMMAND_RCPT] = "RCPT",
+		[COMMAND_DATA] = "DATA",
+		[COMMAND_END] = "message",
+		[COMMAND_BDAT] = "message",
+		[COMMAND_QUIT] = "QUIT",
+	};
+
+	return name[c];
+}
+
+bool
+command_is_end(enum command c)
+{
+	return c == COMMAND_END || c == COMMAND_BDAT;
+}
+
+/* ---- verdicts ---- */
+
+static void
+decide(struct delivery_recipient *r, enum verdict verdict, const char *status,
+    const char *text)
+{
+	r->verdict = verdict;
+	(void)snprintf(r->status, sizeof(r->status), "%s", status);
+	r->reply = mem_text(text);
+}
+
+void
+delivery_settle(struct delivery *d, enum verdict verdict, const char *status,
+    const char *text)
+{
+	size_t i;
+
+	for (i = 0; i < d->recipient_count; i++) {
+		if (d->recipient[i].reply == NULL)
+			decide(&d->recipient[i], verdict, status, text);
+	}
+}
+
+bool
+delivery_possible(struct delivery *d, unsigned can, uint64_t size_limit)
+{
+	struct buf text = { NULL, 0, 0 };
+	bool possible = false;
+
+	if (size_limit > 0 && d->entry->size > size_limit) {
+		buf_printf(&text,
+		    "5.3.4 message of %" PRIu64 " octets is over the "
+		    "relayhost's limit of %" PRIu64,
+		    d->entry->size, size_limit);
+		delivery_settle(d, VERDICT_FAILED, "5.3.4", buf_text(&text));
+	} else if (d->entry->envelope.utf8 && (can & SMTP_CAN_SMTPUTF8) == 0) {
+		delivery_settle(d, VERDICT_FAILED, "5.6.7",
+		    "5.6.7 the relayhost does not take addresses beyond ASCII "
+		    "(SMTPUTF8)");
+	} else {
+		possible = true;
+	}
+	buf_free(&text);
+	return possible;
+}
+
+/* ---- what is written ---- */
+
+struct transaction *
+transaction_new(struct delivery *d)
+{
+	struct transaction *t = mem_alloc(sizeof(*t));
+
+	t->delivery = d;
+	t->step = STEP_MAIL;
+	t->end = UINT64_MAX;
+	return t;
+}
+
+static void
+add_mail(const struct entry *e, unsigned can, struct buf *out)
+{
+	buf_printf(out, "MAIL FROM:<%s>", e->envelope.sender);
+	if ((can & SMTP_CAN_SIZE) != 0)
+		buf_printf(out, " SIZE=%" PRIu64, e->size);
+	if (e->envelope.eight_bit && (can & SMTP_CAN_8BITMIME) != 0)
+		buf_add_text(out, " BODY=8BITMIME");
+	if (e->envelope.utf8)
+		buf_add_text(out, " SMTPUTF8");
+	buf_add_text(out, "\r\n");
+}
+
+static void
+begin_content(struct transaction *t, uint64_t octets)
+{
+	t->step = STEP_CONTENT;
+	t->line_start = true;
+	t->left = octets;
+	entry_rewind(t->delivery->entry);
+}
+
+static enum command
+add_data(struct transaction *t, unsigned can, struct buf *out)
+{
+	uint64_t size = t->delivery->entry->size;
+
+	t->chunked = (can & SMTP_CAN_CHUNKING) != 0;
+	if (!t->chunked) {
+		buf_add_text(out, "DATA\r\n");
+		t->step = STEP_WAIT;
+		return COMMAND_DATA;
+	}
+	buf_printf(out, "BDAT %" PRIu64 " LAST\r\n", size);
+	begin_content(t, size);
+	return COMMAND_BDAT;
+}
+
+enum command
+transaction_command(struct transaction *t, unsigned can, struct buf *out)
+{
+	const struct delivery *d = t->delivery;
+	const struct envelope *e = &d->entry->envelope;
+
+	if (t->step == STEP_RSET) {
+		buf_add_text(out, "RSET\r\n");
+		t->step = STEP_MAIL;
+		return COMMAND_RSET;
+	}
+	if (t->step == STEP_MAIL) {
+		add_mail(d->entry, can, out);
+		t->step = STEP_RCPT;
+		return COMMAND_MAIL;
+	}
+	if (t->step == STEP_RCPT) {
+		buf_printf(out, "RCPT TO:<%s>\r\n",
+		    e->recipient[d->recipient[t->asked].index].address);
+		if (++t->asked == d->recipient_count)
+			t->step = STEP_DATA;
+		return COMMAND_RCPT;
+	}
+	return add_data(t, can, out);
+}
+
+int
+transaction_content(struct transaction *t, struct buf *out)
+{
+	char piece[READ_SIZE];
+	ssize_t n = 0;
+
+	if (t->left > 0) {
+		n = entry_read(t->delivery->entry, piece, sizeof(piece));
+		if (n == -1)
+			return -1;
+		if (n == 0 || (uint64_t)n > t->left) {
+			errno = EBADMSG; /* not the size that was announced */
+			return -1;
+		}
+	}
+	t->left -= (uint64_t)n;
+	if (t->chunked)
+		buf_append(out, piece, (size_t)n);
+	else
+		smtp_encode_dots(&t->line_start,
+		    (struct span){ piece, (size_t)n }, out);
+	if (t->left > 0)
+		return 0;
+	if (!t->chunked)
+		buf_add_text(out, ".\r\n");
+	t->step = STEP_WRITTEN;
+	return 0;
+}
+
+/* ---- what is answered ---- */
+
+/* Enough recipients for one transaction (RFC 5321, 4.5.3.1.10); alone, the
+ * code means what it says. */
+static bool
+is_too_many(const struct transaction *t, int code, const char *status)
+{
+	return t->accepted > 0 && (code == 452 || code == 552) &&
+	    (strcmp(status + 1, ".5.3") == 0 ||
+		strcmp(status + 1, ".0.0") == 0);
+}
+
+/* RFC 4954, 6; 5.7.30 is Microsoft's end of passwords. */
+static bool
+is_account(int code, const char *status)
+{
+	return code == 530 || code == 534 || code == 535 || code == 538 ||
+	    strcmp(status, "5.7.8") == 0 || strcmp(status, "5.7.9") == 0 ||
+	    strcmp(status, "5.7.30") == 0;
+}
+
+static enum verdict
+verdict_of(int code, const char *status)
+{
+	if (is_account(code, status))
+		return VERDICT_NONE;
+	return code >= 500 ? VERDICT_FAILED : VERDICT_DEFERRED;
+}
+
+static void
+take_mail_reply(struct transaction *t, const struct smtp_reply *reply,
+    const char *status)
+{
+	if (reply->code < 300) {
+		t->open = true;
+		return;
+	}
+	delivery_settle(t->delivery, verdict_of(reply->code, status), status,
+	    reply->text);
+	if (t->step <= STEP_DATA)
+		t->step = STEP_WRITTEN; /* the rest need not be */
+}
+
+static void
+take_rcpt_reply(struct transaction *t, const struct smtp_reply *reply,
+    const char *status)
+{
+	struct delivery *d = t->delivery;
+	struct delivery_recipient *r = &d->recipient[t->answered++];
+
+	if (r->reply == NULL && reply->code < 300)
+		t->accepted++;
+	else if (r->reply == NULL && is_too_many(t, reply->code, status))
+		decide(r, VERDICT_NONE, status, reply->text);
+	else if (r->reply == NULL)
+		decide(r, verdict_of(reply->code, status), status, reply->text);
+	if (t->accepted == 0 && t->step == STEP_DATA &&
+	    t->answered == d->recipient_count)
+		t->step = STEP_WRITTEN;
+}
+
+static void
+take_data_reply(struct transaction *t, const struct smtp_reply *reply,
+    const char *status)
+{
+	if (reply->code == 354) {
+		/* Nobody accepted: a lone dot (RFC 2920, 3.1). */
+		begin_content(t,
+		    t->accepted == 0 ? 0 : t->delivery->entry->size);
+		return;
+	}
+	delivery_settle(t->delivery, verdict_of(reply->code, status), status,
+	    reply->text);
+	t->step = STEP_WRITTEN;
+}
+
+/* To the dot or BDAT. */
+static enum reply_meaning
+take_end_reply(struct transaction *t, enum command command, bool early,
+    const struct smtp_reply *reply, const char *status)
+{
+	bool sent = reply->code < 300 && t->accepted > 0;
+	bool no_bdat = command == COMMAND_BDAT && t->accepted > 0 &&
+	    (reply->code == 500 || reply->code == 502);
+	enum verdict verdict = verdict_of(reply->code, status);
+
+	if (command == COMMAND_END || reply->code < 300)
+		t->open = false;
+	if (sent)
+		verdict = VERDICT_SENT;
+	else if (no_bdat) /* early: the link ends, the next would meet it too */
+		verdict = early ? VERDICT_DEFERRED : VERDICT_NONE;
+	delivery_settle(t->delivery, verdict, status, reply->text);
+	if (sent)
+		return REPLY_SENT;
+	return no_bdat ? REPLY_NO_BDAT : REPLY_FINE;
+}
+
+/*
+ * Is it a reply that this command can't have?  The one that refuses content
+ * may come early (relay.c closes then), no other.
+ */
+static bool
+is_nonsense(enum command command, bool early, int code)
+{
+	bool refusal = code >= 400;
+
+	if (early && !(refusal && command_is_end(command)))
+		return true;
+	if (command == COMMAND_RSET)
+		return code >= 300;
+	if (command == COMMAND_DATA)
+		return code != 354 && !refusal;
+	return code >= 300 && !refusal;
+}
+
+/* What this transaction was told before may not have been about it either,
+ * so no recipient has failed for good. */
+static void
+take_nonsense(struct transaction *t, enum command command,
+    const struct smtp_reply *reply)
+{
+	struct buf text = { NULL, 0, 0 };
+	size_t i;
+
+	for (i = 0; i < t->delivery->recipient_count; i++) {
+		free(t->delivery->recipient[i].reply);
+		t->delivery->recipient[i].reply = NULL;
+	}
+	buf_printf(&text, "out of step: %s was answered by: %s",
+	    command_name(command), reply->text);
+	delivery_settle(t->delivery, VERDICT_DEFERRED, "4.5.0",
+	    buf_text(&text));
+	buf_free(&text);
+}
+
+enum reply_meaning
+transaction_reply(struct transaction *t, enum command command, bool early,
+    const struct smtp_reply *reply)
+{
+	enum reply_meaning meaning = REPLY_FINE;
+	char status[12];
+
+	if (is_nonsense(command, early, reply->code)) {
+		if (command != COMMAND_RSET)
+			take_nonsense(t, command, reply);
+		return REPLY_NONSENSE;
+	}
+	smtp_reply_status(reply->text, reply->code, status);
+	switch (command) {
+	case COMMAND_MAIL:
+		take_mail_reply(t, reply, status);
+		break;
+	case COMMAND_RCPT:
+		take_rcpt_reply(t, reply, status);
+		break;
+	case COMMAND_DATA:
+		take_data_reply(t, reply, status);
+		break;
+	case COMMAND_END:
+	case COMMAND_BDAT:
+		meaning = take_end_reply(t, command, early, reply, status);
+		break;
+	case COMMAND_RSET:
+	case COMMAND_QUIT:
+		break;
+	}
+	return is_account(reply->code, status) ? REPLY_ACCOUNT : meaning;
+}

@@ -1,0 +1,132 @@
+/*
+ * Mail transactions, apart from any connection: what transaction.c and
+ * pipeline.c offer to relay.c and to nobody else.
+ */
+#ifndef TRANSACTION_H
+#define TRANSACTION_H
+
+#include "relayd.h"
+
+/* Everything that is answered. */
+enum command {
+	COMMAND_RSET,
+	COMMAND_MAIL,
+	COMMAND_RCPT,
+	COMMAND_DATA,
+	COMMAND_END, /* the dot */
+	COMMAND_BDAT,
+	COMMAND_QUIT,
+};
+const char *command_name(enum command c); /* "MAIL"; "message" */
+
+/* What a transaction writes next, in this order. */
+enum step {
+	STEP_RSET,
+	STEP_MAIL,
+	STEP_RCPT,
+	STEP_DATA, /* DATA or BDAT */
+	STEP_WAIT, /* nothing until 354 */
+	STEP_CONTENT,
+	STEP_WRITTEN, /* nothing more */
+};
+
+struct transaction {
+	struct transaction *next;
+	struct delivery *delivery;
+	enum step step;
+	size_t asked;    /* recipients: their RCPT is written */
+	size_t answered; /* of these */
+	size_t accepted; /* of these */
+	size_t waiting;  /* replies outstanding, of any kind */
+	bool chunked;    /* BDAT, not DATA */
+	bool open;       /* MAIL was taken and nothing has ended it since */
+	bool line_start; /* of the content, for the dots */
+	uint64_t left;   /* of the content, octets */
+	uint64_t end;    /* where in the link's stream the content ends;
+			    UINT64_MAX until it is queued */
+};
+
+/* Give every undecided recipient this verdict. */
+void delivery_settle(struct delivery *d, enum verdict verdict,
+    const char *status, const char *text);
+
+/* Can a relayhost that offers this (SMTP_CAN_*; size_limit 0: none) take it?
+ * If not, every recipient has failed. */
+bool delivery_possible(struct delivery *d, unsigned can, uint64_t size_limit);
+
+struct transaction *transaction_new(struct delivery *d); /* at STEP_MAIL */
+
+/* Neither of the next two appends more than so many octets. */
+enum { TRANSACTION_ROOM = 64 << 10 };
+
+/* Append the command that the step asks for, which is at most STEP_DATA, and
+ * go on to the next.  BDAT is used when can has SMTP_CAN_CHUNKING. */
+enum command transaction_command(struct transaction *t, unsigned can,
+    struct buf *out);
+/* Append more of the content.  -1: it can't be read (EBADMSG: it is damaged)
+ * and so must never be completed. */
+int transaction_content(struct transaction *t, struct buf *out);
+
+enum reply_meaning {
+	REPLY_FINE,     /* nothing that concerns the connection */
+	REPLY_SENT,     /* the message has been taken */
+	REPLY_ACCOUNT,  /* not the message's fault but our account's */
+	REPLY_NO_BDAT,  /* CHUNKING was offered but is not there */
+	REPLY_NONSENSE, /* we are out of step with each other */
+};
+
+/*
+ * Judge by a whole reply (not 421) to a command of t.
+ * early  it was read before the command, content included, was written.
+ */
+enum reply_meaning transaction_reply(struct transaction *t,
+    enum command command, bool early, const struct smtp_reply *reply);
+
+bool command_is_end(enum command c); /* END or BDAT */
+
+/* ---- pipeline.c ---- */
+
+/* A reply that a command is owed. */
+struct expected {
+	enum command command;
+	struct transaction *transaction; /* NULL: QUIT */
+	uint64_t end; /* of the command in the stream; see expected_end() */
+};
+
+/* What is in flight on a link, oldest first; all zero at first. */
+struct pipeline {
+	unsigned can;    /* SMTP_CAN_*; CHUNKING only with PIPELINING */
+	unsigned window; /* messages: grows ... */
+	unsigned limit;  /* ... to this */
+	bool dirty;      /* RSET before the next MAIL */
+	struct transaction *oldest;
+	struct transaction *newest;
+	unsigned count;
+	struct expected *expected;   /* in the order of the commands */
+	size_t first, waiting, size; /* of expected */
+};
+
+void pipeline_init(struct pipeline *p, unsigned can, unsigned limit);
+
+/* May a transaction be added?  (The newest one is written.) */
+bool pipeline_has_room(const struct pipeline *p);
+void pipeline_add(struct pipeline *p, struct delivery *d);
+/* May the newest write its next command? */
+bool pipeline_may_ask(const struct pipeline *p);
+/* Take the oldest out, which waits for nothing, and free it. */
+struct delivery *pipeline_drop(struct pipeline *p);
+
+void pipeline_confirm(struct pipeline *p);   /* a message was taken */
+void pipeline_lock_step(struct pipeline *p); /* from now on */
+
+/* A command has been queued that ends here in the stream (COMMAND_END: the
+ * content will come). */
+void pipeline_expect(struct pipeline *p, enum command command,
+    struct transaction *t, uint64_t end);
+/* The oldest reply owed, of which there is one; take: it has come. */
+const struct expected *pipeline_expected(const struct pipeline *p);
+struct expected pipeline_take(struct pipeline *p);
+/* Where in the stream ends what the reply answers: command or content. */
+uint64_t expected_end(const struct expected *e);
+
+#endif
