@@ -1,0 +1,817 @@
+/*
+ * The spool: a test for each row of the table of states in queue.c, faults at
+ * every system call of the commit, and damage of every kind.
+ *
+ * wrap: fdatasync fsync write renameat2 openat clock_read
+ */
+#include "../spool.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+ssize_t __real_write(int fd, const void *data, size_t len);
+ssize_t __wrap_write(int fd, const void *data, size_t len);
+int __real_renameat2(int from, const char *old, int to, const char *new,
+    unsigned flags);
+int __wrap_renameat2(int from, const char *old, int to, const char *new,
+    unsigned flags);
+int __real_openat(int dir, const char *name, int flags, ...);
+int __wrap_openat(int dir, const char *name, int flags, ...);
+void __real_clock_read(struct instant *now);
+void __wrap_clock_read(struct instant *now);
+
+/* ---- faults ---- */
+
+/* The n-th of the counted calls from now fails with error; 0: none does. */
+static struct {
+	unsigned left;
+	int error;
+	unsigned syncs;   /* how many there were */
+	int64_t clock_ms; /* added to both clocks */
+} fault;
+
+static bool
+fails(void)
+{
+	if (fault.left == 0 || --fault.left > 0)
+		return false;
+	errno = fault.error;
+	return true;
+}
+
+int
+__wrap_fdatasync(int fd)
+{
+	fault.syncs++;
+	return fails() ? -1 : __real_fdatasync(fd);
+}
+
+int
+__wrap_fsync(int fd)
+{
+	fault.syncs++;
+	return fails() ? -1 : __real_fsync(fd);
+}
+
+ssize_t
+__wrap_write(int fd, const void *data, size_t len)
+{
+	if (fd > STDERR_FILENO && fails())
+		return -1;
+	return __real_write(fd, data, len);
+}
+
+int
+__wrap_renameat2(int from, const char *old, int to, const char *new,
+    unsigned flags)
+{
+	return fails() ? -1 : __real_renameat2(from, old, to, new, flags);
+}
+
+int
+__wrap_openat(int dir, const char *name, int flags, ...)
+{
+	if ((flags & O_CREAT) != 0 && fails())
+		return -1;
+	return __real_openat(dir, name, flags, 0600);
+}
+
+void
+__wrap_clock_read(struct instant *now)
+{
+	__real_clock_read(now);
+	now->mono_ms += fault.clock_ms;
+	now->wall_ms += fault.clock_ms;
+}
+
+/* ---- a spool to test in ---- */
+
+struct outcome {
+	unsigned calls;
+	queue_id id;
+	int error;
+};
+
+struct spool {
+	char path[64];
+	struct queue *queue;
+	struct outcome told;
+};
+
+static void
+committed(void *arg, queue_id id, int error)
+{
+	struct spool *s = arg;
+
+	s->told = (struct outcome){ s->told.calls + 1, id, error };
+}
+
+static int
+setup(void **state)
+{
+	struct spool *s = mem_alloc(sizeof(*s));
+	pid_t owner;
+
+	memset(&fault, 0, sizeof(fault));
+	(void)snprintf(s->path, sizeof(s->path), "/tmp/test_queue.XXXXXX");
+	assert_non_null(mkdtemp(s->path));
+	s->queue = queue_open(s->path, 0, &owner);
+	assert_non_null(s->queue);
+	*state = s;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct spool *s = *state;
+	char command[128];
+
+	memset(&fault, 0, sizeof(fault));
+	queue_close(s->queue);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", s->path);
+	assert_int_equal(system(command), 0);
+	free(s);
+	return 0;
+}
+
+static void
+reopen(struct spool *s)
+{
+	pid_t owner;
+
+	queue_close(s->queue);
+	s->queue = queue_open(s->path, 0, &owner);
+	assert_non_null(s->queue);
+}
+
+/* Names in a directory of the spool, hidden ones apart. */
+static unsigned
+files_in(const struct spool *s, const char *place)
+{
+	char path[96];
+	DIR *dir;
+	const struct dirent *d;
+	unsigned n = 0;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", s->path, place);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((d = readdir(dir)) != NULL)
+		n += d->d_name[0] != '.';
+	(void)closedir(dir);
+	return n;
+}
+
+static void
+assert_places(const struct spool *s, unsigned tmp, unsigned new, unsigned cur,
+    unsigned failed)
+{
+	assert_int_equal(files_in(s, "tmp"), tmp);
+	assert_int_equal(files_in(s, "new"), new);
+	assert_int_equal(files_in(s, "cur"), cur);
+	assert_int_equal(files_in(s, "failed"), failed);
+}
+
+static void
+path_of(const struct spool *s, const char *place, queue_id id, char out[96])
+{
+	char name[QUEUE_ID_MAX];
+
+	queue_id_text(id, name);
+	(void)snprintf(out, 96, "%s/%s/%s", s->path, place, name);
+}
+
+static const char *const rcpts[] = { "a@one.example", "b@two.example",
+	"\"c d\"@three.example" };
+
+static struct msg *
+begin(struct spool *s, size_t recipients, const char *body)
+{
+	struct envelope e = { .uid = 1000, .arrived_ms = 1764000000123 };
+	struct msg *m = queue_begin(s->queue);
+	size_t i;
+
+	e.sender = mem_text("from@here.example");
+	e.original_sender = mem_text("root");
+	e.client = mem_text("userid 1000");
+	for (i = 0; i < recipients; i++)
+		envelope_add(&e, rcpts[i], i == 0 ? "root" : rcpts[i]);
+	msg_envelope(m, &e);
+	envelope_clear(&e);
+	(void)msg_write(m, span_of(body));
+	return m;
+}
+
+static queue_id
+add(struct spool *s, size_t recipients, const char *body)
+{
+	queue_commit(begin(s, recipients, body), committed, s);
+	assert_false(queue_sync(s->queue));
+	assert_int_equal(s->told.error, 0);
+	return s->told.id;
+}
+
+static void
+assert_content(struct entry *e, const char *body)
+{
+	char out[8192];
+	size_t len = 0;
+	ssize_t n;
+
+	while ((n = entry_read(e, out + len, 7)) > 0)
+		len += (size_t)n;
+	assert_int_equal(n, 0);
+	assert_int_equal(len, strlen(body));
+	assert_memory_equal(out, body, len);
+}
+
+/* ---- accepting ---- */
+
+static void
+commit_tells_only_from_the_sync(void **state)
+{
+	struct spool *s = *state;
+
+	queue_commit(begin(s, 1, "body\r\n"), committed, s);
+	assert_int_equal(s->told.calls, 0);
+	assert_false(queue_sync(s->queue));
+	assert_int_equal(s->told.calls, 1);
+	assert_int_equal(s->told.error, 0);
+	assert_places(s, 0, 1, 0, 0);
+}
+
+static void
+commit_syncs_the_file_and_then_its_directory(void **state)
+{
+	struct spool *s = *state;
+
+	fault.syncs = 0;
+	(void)add(s, 1, "body\r\n");
+	assert_int_equal(fault.syncs, 2);
+}
+
+static void
+a_group_shares_the_sync_of_its_directory(void **state)
+{
+	struct spool *s = *state;
+	int i;
+
+	for (i = 0; i < 10; i++)
+		queue_commit(begin(s, 1, "body\r\n"), committed, s);
+	fault.syncs = 0;
+	assert_false(queue_sync(s->queue));
+	assert_int_equal(s->told.calls, 10);
+	assert_int_equal(fault.syncs, 11);
+}
+
+static void
+a_group_is_bounded(void **state)
+{
+	struct spool *s = *state;
+	int i;
+
+	for (i = 0; i < 33; i++)
+		queue_commit(begin(s, 1, "body\r\n"), committed, s);
+	assert_true(queue_sync(s->queue));
+	assert_int_equal(s->told.calls, 32);
+	assert_false(queue_sync(s->queue));
+	assert_int_equal(s->told.calls, 33);
+}
+
+/* Each call of the commit fails once: creation, write, rename, two syncs. */
+static void
+commit_queues_nothing_when_a_call_fails(void **state)
+{
+	struct spool *s = *state;
+	static const int errors[] = { EIO, ENOSPC, EDQUOT, EROFS };
+	unsigned nth, runs = 0;
+	size_t i;
+
+	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		for (nth = 1;; nth++) {
+			struct msg *m = begin(s, 1, "body\r\n");
+
+			fault.left = nth;
+			fault.error = errors[i];
+			queue_commit(m, committed, s);
+			(void)queue_sync(s->queue);
+			if (fault.left > 0)
+				break; /* none was left to fail */
+			assert_int_equal(s->told.error, errors[i]);
+			assert_places(s, 0, 0, 0, 0);
+			runs++;
+			/* A success in between, so that it goes on accepting. */
+			queue_commit(begin(s, 1, "x\r\n"), committed, s);
+			(void)queue_sync(s->queue);
+			assert_int_equal(s->told.error, 0);
+			entry_finish(queue_take(s->queue, s->told.id));
+		}
+		fault.left = 0;
+		assert_int_equal(s->told.error, 0);
+		entry_finish(queue_take(s->queue, s->told.id));
+	}
+	assert_int_equal(runs, 5 * 4);
+}
+
+static void
+three_failed_syncs_stop_accepting_for_a_while(void **state)
+{
+	struct spool *s = *state;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		struct msg *m = begin(s, 1, "body\r\n");
+
+		assert_false(queue_is_failing(s->queue));
+		queue_commit(m, committed, s);
+		fault.left =
+		    2; /* the rename goes well, the file's sync fails */
+		fault.error = EIO;
+		(void)queue_sync(s->queue);
+		assert_int_equal(s->told.error, EIO);
+	}
+	assert_true(queue_is_failing(s->queue));
+	fault.clock_ms += 31 * 1000;
+	assert_false(queue_is_failing(s->queue));
+	(void)add(s, 1, "body\r\n");
+	fault.clock_ms -= 31 * 1000;
+	assert_false(queue_is_failing(s->queue));
+}
+
+static void
+an_aborted_message_leaves_nothing(void **state)
+{
+	struct spool *s = *state;
+	char *big = mem_alloc(300 << 10);
+
+	msg_abort(begin(s, 1, "body\r\n"));
+	memset(big, 'x', (300 << 10) - 1);
+	msg_abort(begin(s, 1, big)); /* one that has a file already */
+	free(big);
+	msg_abort(NULL);
+	assert_places(s, 0, 0, 0, 0);
+}
+
+static void
+a_control_byte_in_the_envelope_is_refused(void **state)
+{
+	struct spool *s = *state;
+	struct envelope e = { .uid = -1 };
+	struct msg *m = queue_begin(s->queue);
+
+	e.sender = mem_text("a@b\nrcpt\t-\tx@y\tx@y");
+	envelope_add(&e, "c@d", "c@d");
+	msg_envelope(m, &e);
+	envelope_clear(&e);
+	queue_commit(m, committed, s);
+	(void)queue_sync(s->queue);
+	assert_int_equal(s->told.error, EINVAL);
+	assert_places(s, 0, 0, 0, 0);
+}
+
+static void
+ids_are_unique_when_the_clock_goes_back(void **state)
+{
+	struct spool *s = *state;
+	queue_id last = 0;
+	int i;
+
+	for (i = 0; i < 1000; i++) {
+		struct msg *m = queue_begin(s->queue);
+		queue_id id = msg_id(m);
+		char text[QUEUE_ID_MAX];
+		queue_id again;
+
+		assert_true(id != last);
+		queue_id_text(id, text);
+		assert_true(queue_id_parse(span_of(text), &again));
+		assert_true(id == again);
+		last = id;
+		fault.clock_ms -= 1000;
+		msg_abort(m);
+	}
+}
+
+/* ---- sending ---- */
+
+static void
+a_taken_message_is_what_was_committed(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 3, "Subject: x\r\n\r\nbody\r\n");
+	struct entry *e = queue_take(s->queue, id);
+
+	assert_non_null(e);
+	assert_places(s, 0, 0, 1, 0);
+	assert_string_equal(e->envelope.sender, "from@here.example");
+	assert_string_equal(e->envelope.original_sender, "root");
+	assert_int_equal(e->envelope.uid, 1000);
+	assert_int_equal(e->envelope.arrived_ms, 1764000000123);
+	assert_int_equal(e->envelope.recipient_count, 3);
+	assert_string_equal(e->envelope.recipient[0].original, "root");
+	assert_string_equal(e->envelope.recipient[2].address, rcpts[2]);
+	assert_content(e, "Subject: x\r\n\r\nbody\r\n");
+	entry_rewind(e);
+	assert_content(e, "Subject: x\r\n\r\nbody\r\n");
+	entry_finish(e);
+	assert_places(s, 0, 0, 0, 0);
+	assert_null(queue_take(s->queue, id));
+	assert_int_equal(errno, ENOENT);
+}
+
+static void
+marks_and_attempts_survive_a_restart(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 3, "body\r\n");
+	struct entry *e = queue_take(s->queue, id);
+	const struct queue_info *info;
+	struct queue_walk *w;
+
+	entry_mark(e, 1, RECIPIENT_SENT);
+	entry_defer(e, 7, 1764000099000, "450 4.2.1 \x1b later");
+	entry_close(e);
+	reopen(s);
+	w = queue_walk_new(s->queue, PLACES, QUEUE_WALK_ENVELOPE);
+	assert_true(queue_walk_next(w, &info));
+	assert_int_equal(info->place, PLACE_CUR);
+	assert_int_equal(info->attempts, 7);
+	assert_int_equal(info->next_ms, 1764000099000);
+	assert_string_equal(info->reason, "450 4.2.1 \\x1b later");
+	assert_int_equal(info->envelope.recipient[0].state, RECIPIENT_WAITING);
+	assert_int_equal(info->envelope.recipient[1].state, RECIPIENT_SENT);
+	assert_false(queue_walk_next(w, &info));
+	queue_walk_free(w);
+	e = queue_take(s->queue, id);
+	assert_int_equal(e->attempts, 7);
+	assert_content(e, "body\r\n");
+	entry_close(e);
+}
+
+static void
+a_failed_recipient_shows_in_failed_at_once(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 2, "body\r\n");
+	struct entry *e = queue_take(s->queue, id);
+
+	entry_mark(e, 0, RECIPIENT_FAILED);
+	assert_places(s, 0, 0, 1, 1);
+	entry_close(e);
+	reopen(s);
+	e = queue_take(s->queue, id); /* the other goes on after a restart */
+	assert_non_null(e);
+	assert_int_equal(queue_release(s->queue, id), -1);
+	assert_int_equal(errno, EBUSY);
+	entry_mark(e, 1, RECIPIENT_SENT);
+	entry_finish(e);
+	assert_places(s, 0, 0, 0, 1);
+}
+
+static void
+a_released_message_waits_for_its_failed_recipients(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 2, "body\r\n");
+	struct entry *e = queue_take(s->queue, id);
+
+	entry_mark(e, 0, RECIPIENT_FAILED);
+	entry_mark(e, 1, RECIPIENT_SENT);
+	entry_defer(e, 3, 0, "550 5.1.1 no");
+	entry_finish(e);
+	assert_places(s, 0, 0, 0, 1);
+	assert_int_equal(queue_release(s->queue, id), 0);
+	assert_places(s, 0, 1, 0, 0);
+	e = queue_take(s->queue, id);
+	assert_int_equal(e->attempts, 0);
+	assert_int_equal(e->envelope.recipient[0].state, RECIPIENT_WAITING);
+	assert_int_equal(e->envelope.recipient[1].state, RECIPIENT_SENT);
+	entry_finish(e);
+	assert_int_equal(queue_release(s->queue, id), -1);
+	assert_int_equal(errno, ENOENT);
+}
+
+/* ---- damage ---- */
+
+/* Change one octet, or cut the file, and see it refused. */
+static void
+spoil(const char *path, off_t at, int value)
+{
+	int fd = open(path, O_RDWR);
+	char c;
+
+	assert_true(fd >= 0);
+	if (value == -1) {
+		assert_int_equal(ftruncate(fd, at), 0);
+	} else {
+		assert_int_equal(pread(fd, &c, 1, at), 1);
+		c = (char)(c ^ value);
+		assert_int_equal(pwrite(fd, &c, 1, at), 1);
+	}
+	(void)close(fd);
+}
+
+/* Is the message given out whole, in spite of what was done to it? */
+static bool
+is_sent(struct spool *s, queue_id id, const char *body)
+{
+	struct entry *e = queue_take(s->queue, id);
+	char out[256];
+	size_t len = 0;
+	ssize_t n = 0;
+	bool whole;
+
+	if (e == NULL) {
+		assert_int_equal(errno, EBADMSG);
+		return false;
+	}
+	while (len < sizeof(out) &&
+	    (n = entry_read(e, out + len, sizeof(out) - len)) > 0)
+		len += (size_t)n;
+	whole = n == 0;
+	if (whole) {
+		assert_int_equal(len, strlen(body));
+		assert_memory_equal(out, body, len);
+	}
+	entry_close(e);
+	return whole;
+}
+
+static const char short_body[] = "Subject: x\r\n\r\nbody\r\n";
+
+static void
+H2_a_cut_message_is_never_sent(void **state)
+{
+	struct spool *s = *state;
+	off_t at = 0, size = 1;
+
+	for (at = 0; at < size; at++) {
+		queue_id id = add(s, 2, short_body);
+		char path[96];
+		struct stat st;
+
+		path_of(s, "new", id, path);
+		assert_int_equal(stat(path, &st), 0);
+		size = st.st_size;
+		spoil(path, at, -1);
+		assert_false(is_sent(s, id, short_body));
+		path_of(s, "failed", id, path);
+		assert_int_equal(unlink(path), 0);
+	}
+	assert_true(size > SPOOL_ENVELOPE_AT);
+}
+
+/* The state's octets may change: they say nothing that could harm. */
+static void
+H5_a_flipped_bit_is_never_sent(void **state)
+{
+	struct spool *s = *state;
+	off_t at, size = 1;
+	unsigned sent = 0;
+
+	for (at = 0; at < size; at++) {
+		queue_id id = add(s, 2, short_body);
+		char path[96];
+		struct stat st;
+
+		path_of(s, "new", id, path);
+		assert_int_equal(stat(path, &st), 0);
+		size = st.st_size;
+		spoil(path, at, 1 << (at % 8));
+		if (is_sent(s, id, short_body)) {
+			assert_in_range(at, SPOOL_STATE_AT,
+			    SPOOL_ENVELOPE_AT - 1);
+			sent++;
+			entry_finish(queue_take(s->queue, id));
+			continue;
+		}
+		assert_places(s, 0, 0, 0, 1);
+		path_of(s, "failed", id, path);
+		assert_int_equal(unlink(path), 0);
+	}
+	assert_in_range(sent, SPOOL_STATE - 1, SPOOL_STATE);
+}
+
+static void
+H3_trailing_octets_are_damage(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, short_body);
+	char path[96];
+	int fd;
+
+	path_of(s, "new", id, path);
+	fd = open(path, O_WRONLY | O_APPEND);
+	assert_int_equal(write(fd, "x", 1), 1);
+	(void)close(fd);
+	assert_false(is_sent(s, id, short_body));
+	assert_places(s, 0, 0, 0, 1);
+}
+
+static void
+H1_H4_empty_and_zeroed_files_go_to_failed(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, short_body);
+	char path[96];
+
+	path_of(s, "new", id, path);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(truncate(path, 700), 0); /* all NUL */
+	assert_false(is_sent(s, id, short_body));
+	id = add(s, 1, short_body);
+	path_of(s, "new", id, path);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_false(is_sent(s, id, short_body));
+	assert_places(s, 0, 0, 0, 2);
+}
+
+static void
+H6_a_newer_format_is_kept(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, short_body);
+	char path[96];
+
+	path_of(s, "new", id, path);
+	spoil(path, 7, '1' ^ '2');
+	assert_false(is_sent(s, id, short_body));
+	assert_places(s, 0, 0, 0, 1);
+}
+
+static void
+H8_to_H14_planted_files_are_not_followed(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, short_body);
+	char path[96], other[96];
+
+	path_of(s, "new", id, path);
+	path_of(s, "hold", id, other);
+
+	assert_int_equal(link(path, other), 0);
+	assert_false(is_sent(s, id, short_body)); /* a hard link */
+	assert_int_equal(unlink(other), 0);
+
+	assert_int_equal(symlink("/etc/passwd", path), 0);
+	path_of(s, "failed", id, other);
+	assert_int_equal(unlink(other), 0);
+	assert_false(is_sent(s, id, short_body));
+	assert_int_equal(unlink(other), 0);
+
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_false(is_sent(s, id, short_body));
+	assert_int_equal(unlink(other), 0);
+
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_false(is_sent(s, id, short_body));
+	assert_int_equal(rmdir(other), 0);
+
+	id = add(s, 1, short_body);
+	path_of(s, "new", id, path);
+	assert_int_equal(chmod(path, 0666), 0);
+	assert_false(is_sent(s, id, short_body));
+	assert_places(s, 0, 0, 0, 1);
+}
+
+static void
+H16_foreign_names_are_left_alone(void **state)
+{
+	struct spool *s = *state;
+	static const char *const names[] = { ".hidden", "..x", "core", "a\nb",
+		"0123456789abc", "0123456789I1" };
+	const struct queue_info *info;
+	struct queue_walk *w;
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		(void)snprintf(path, sizeof(path), "%s/new/%s", s->path,
+		    names[i]);
+		(void)close(open(path, O_CREAT | O_WRONLY, 0600));
+	}
+	w = queue_walk_new(s->queue, PLACES, 0);
+	assert_false(queue_walk_next(w, &info));
+	queue_walk_free(w);
+	assert_int_equal(files_in(s, "new"), 4);
+}
+
+static void
+H16_of_two_with_one_id_one_is_sent(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, short_body);
+	char path[96], other[96], command[256];
+
+	path_of(s, "new", id, path);
+	path_of(s, "cur", id, other);
+	(void)snprintf(command, sizeof(command), "cp -p %s %s", path, other);
+	assert_int_equal(system(command), 0);
+	entry_finish(queue_take(s->queue, id));
+	assert_places(s, 0, 0, 0, 1);
+}
+
+/* ---- start-up ---- */
+
+static void
+S1_what_was_being_received_is_gone_after_a_restart(void **state)
+{
+	struct spool *s = *state;
+	char path[128];
+
+	(void)snprintf(path, sizeof(path), "%s/tmp/0123456789ab", s->path);
+	(void)close(open(path, O_CREAT | O_WRONLY, 0600));
+	(void)snprintf(path, sizeof(path), "%s/tmp/not-ours", s->path);
+	(void)close(open(path, O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(files_in(s, "tmp"), 2);
+	reopen(s);
+	assert_int_equal(files_in(s, "tmp"), 1);
+}
+
+static void
+S2_an_accepted_message_is_found_after_a_restart(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, short_body);
+	const struct queue_info *info;
+	struct queue_walk *w;
+
+	reopen(s);
+	w = queue_walk_new(s->queue, PLACE_NEW, 0);
+	assert_true(queue_walk_next(w, &info));
+	assert_true(info->id == id);
+	assert_int_equal(info->next_ms, 0);
+	queue_walk_free(w);
+	assert_true(is_sent(s, id, short_body));
+}
+
+static void
+H19_a_second_owner_is_told_who_has_it(void **state)
+{
+	struct spool *s = *state;
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		pid_t owner;
+		const struct queue *q = queue_open(s->path, 0, &owner);
+
+		_exit(
+		    q == NULL && errno == EBUSY && owner == getppid() ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+int
+main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	static const struct CMUnitTest tests[] = {
+		T(commit_tells_only_from_the_sync),
+		T(commit_syncs_the_file_and_then_its_directory),
+		T(a_group_shares_the_sync_of_its_directory),
+		T(a_group_is_bounded),
+		T(commit_queues_nothing_when_a_call_fails),
+		T(three_failed_syncs_stop_accepting_for_a_while),
+		T(an_aborted_message_leaves_nothing),
+		T(a_control_byte_in_the_envelope_is_refused),
+		T(ids_are_unique_when_the_clock_goes_back),
+		T(a_taken_message_is_what_was_committed),
+		T(marks_and_attempts_survive_a_restart),
+		T(a_failed_recipient_shows_in_failed_at_once),
+		T(a_released_message_waits_for_its_failed_recipients),
+		T(H2_a_cut_message_is_never_sent),
+		T(H5_a_flipped_bit_is_never_sent),
+		T(H3_trailing_octets_are_damage),
+		T(H1_H4_empty_and_zeroed_files_go_to_failed),
+		T(H6_a_newer_format_is_kept),
+		T(H8_to_H14_planted_files_are_not_followed),
+		T(H16_foreign_names_are_left_alone),
+		T(H16_of_two_with_one_id_one_is_sent),
+		T(S1_what_was_being_received_is_gone_after_a_restart),
+		T(S2_an_accepted_message_is_found_after_a_restart),
+		T(H19_a_second_owner_is_told_who_has_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
