@@ -1,0 +1,563 @@
+/*
+ * The scheduler on a real spool, with links that only the test speaks for and
+ * a clock that it sets.
+ *
+ * wrap: relay_open relay_wake relay_shut relay_idle relay_ready relay_peer
+ * wrap: relay_tls clock_read
+ */
+#include "../sched.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct relay_link *__wrap_relay_open(struct connector *c, struct loop *l,
+    struct config *config, const struct config_relay *r,
+    const struct relay_handlers *handlers, void *arg);
+void __wrap_relay_wake(struct relay_link *link);
+void __wrap_relay_shut(struct relay_link *link);
+bool __wrap_relay_idle(const struct relay_link *link);
+bool __wrap_relay_ready(const struct relay_link *link);
+const char *__wrap_relay_peer(const struct relay_link *link);
+const char *__wrap_relay_tls(const struct relay_link *link);
+void __real_clock_read(struct instant *now);
+void __wrap_clock_read(struct instant *now);
+
+/* ---- links ---- */
+
+struct relay_link {
+	const struct relay_handlers *handlers;
+	void *arg;
+	bool ready;
+	bool open;
+	struct delivery *delivery; /* being made */
+};
+
+enum { LINKS = 8 };
+static struct {
+	struct relay_link link[LINKS];
+	unsigned opened;
+	int64_t clock_ms;
+} fake;
+
+struct relay_link *
+__wrap_relay_open(struct connector *c, struct loop *l, struct config *config,
+    const struct config_relay *r, const struct relay_handlers *handlers,
+    void *arg)
+{
+	struct relay_link *link = &fake.link[fake.opened++ % LINKS];
+
+	(void)c;
+	(void)l;
+	(void)config;
+	(void)r;
+	assert_false(link->open);
+	*link = (struct relay_link){ handlers, arg, false, true, NULL };
+	return link;
+}
+
+void
+__wrap_relay_wake(struct relay_link *link)
+{
+	if (link->ready && link->delivery == NULL)
+		link->delivery = link->handlers->next(link->arg, link);
+}
+
+static void
+close_link(struct relay_link *link, const struct fault *fault)
+{
+	link->open = false;
+	link->handlers->closed(link->arg, link, fault);
+}
+
+void
+__wrap_relay_shut(struct relay_link *link)
+{
+	if (link->delivery == NULL)
+		close_link(link, NULL);
+}
+
+bool
+__wrap_relay_idle(const struct relay_link *link)
+{
+	return link->ready && link->delivery == NULL;
+}
+
+bool
+__wrap_relay_ready(const struct relay_link *link)
+{
+	return link->ready;
+}
+
+const char *
+__wrap_relay_peer(const struct relay_link *link)
+{
+	(void)link;
+	return "mx[192.0.2.1]:587";
+}
+
+const char *
+__wrap_relay_tls(const struct relay_link *link)
+{
+	(void)link;
+	return "TLSv1.3";
+}
+
+void
+__wrap_clock_read(struct instant *now)
+{
+	__real_clock_read(now);
+	now->mono_ms += fake.clock_ms;
+	now->wall_ms += fake.clock_ms;
+}
+
+/* ---- a scheduler to test ---- */
+
+struct bench {
+	char path[64];
+	struct loop *loop;
+	struct queue *queue;
+	struct config config;
+	struct config_relay relay;
+	int64_t retry[2];
+	struct sched *sched;
+	queue_id id;
+	unsigned stopped;
+};
+
+static char mx[] = "mx";
+
+static int
+setup(void **state)
+{
+	struct bench *b = mem_alloc(sizeof(*b));
+	pid_t owner;
+
+	memset(&fake, 0, sizeof(fake));
+	(void)snprintf(b->path, sizeof(b->path), "/tmp/test_sched.XXXXXX");
+	assert_non_null(mkdtemp(b->path));
+	b->loop = loop_new();
+	b->queue = queue_open(b->path, 0, &owner);
+	b->retry[0] = 60;
+	b->retry[1] = 300;
+	b->relay = (struct config_relay){ .name = mx,
+		.host = mx,
+		.port = 587,
+		.connections = 2,
+		.recipients_per_message = 2 };
+	b->config = (struct config){ .relay = &b->relay,
+		.relay_count = 1,
+		.retry = b->retry,
+		.retry_count = 2,
+		.queue_lifetime = 5 * 86400,
+		.references = 1000 };
+	b->sched = sched_new(b->loop, b->queue, NULL, &b->config);
+	*state = b;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct bench *b = *state;
+	char command[128];
+
+	sched_free(b->sched);
+	queue_close(b->queue);
+	loop_free(b->loop);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", b->path);
+	assert_int_equal(system(command), 0);
+	free(b);
+	return 0;
+}
+
+static void
+committed(void *arg, queue_id id, int error)
+{
+	struct bench *b = arg;
+
+	assert_int_equal(error, 0);
+	b->id = id;
+}
+
+static queue_id
+store(struct bench *b, unsigned recipients)
+{
+	struct envelope e = { .uid = -1 };
+	struct msg *m = queue_begin(b->queue);
+	struct instant now;
+	unsigned i;
+
+	clock_read(&now);
+	e.arrived_ms = now.wall_ms;
+	e.sender = mem_text("from@here.example");
+	e.original_sender = mem_text("from@here.example");
+	e.client = mem_text("");
+	for (i = 0; i < recipients; i++) {
+		char address[32];
+
+		(void)snprintf(address, sizeof(address), "r%u@x.example", i);
+		envelope_add(&e, address, address);
+	}
+	msg_envelope(m, &e);
+	envelope_clear(&e);
+	(void)msg_write(m, SPAN("body\r\n"));
+	queue_commit(m, committed, b);
+	(void)queue_sync(b->queue);
+	return b->id;
+}
+
+/* One turn of the loop; nothing waits in it. */
+static void
+turn(struct bench *b)
+{
+	loop_hurry(b->loop);
+	assert_int_equal(loop_turn(b->loop), 0);
+}
+
+static queue_id
+submit(struct bench *b, unsigned recipients)
+{
+	queue_id id = store(b, recipients);
+
+	sched_add(b->sched, id, 0);
+	turn(b);
+	return id;
+}
+
+static void
+make_ready(struct bench *b, struct relay_link *link)
+{
+	link->ready = true;
+	link->handlers->ready(link->arg, link);
+	turn(b);
+}
+
+/* The link's delivery ends with these verdicts, one a recipient. */
+static void
+end_delivery(struct relay_link *link, const enum verdict *verdict)
+{
+	struct delivery *d = link->delivery;
+	size_t i;
+
+	assert_non_null(d);
+	for (i = 0; i < d->recipient_count; i++) {
+		d->recipient[i].verdict = verdict[i];
+		d->recipient[i].reply = mem_text("250 said so");
+	}
+	link->delivery = NULL;
+	link->handlers->done(link->arg, link, d);
+}
+
+static void
+finish(struct bench *b, struct relay_link *link, const enum verdict *verdict)
+{
+	end_delivery(link, verdict);
+	turn(b);
+}
+
+static void
+fail_link(struct bench *b, struct relay_link *link, enum fault_kind kind)
+{
+	struct fault fault = { .kind = kind, .text = "it is broken" };
+
+	close_link(link, &fault);
+	turn(b);
+}
+
+static void
+advance(struct bench *b, int64_t ms)
+{
+	fake.clock_ms += ms;
+	turn(b);
+	turn(b);
+}
+
+static size_t
+waiting(const struct bench *b)
+{
+	struct sched_status status;
+
+	sched_status(b->sched, &status);
+	return status.waiting;
+}
+
+static struct sched_relay_status
+relay_status(const struct bench *b)
+{
+	struct sched_relay_status status;
+
+	assert_true(sched_relay_status(b->sched, 0, &status));
+	return status;
+}
+
+static const enum verdict all_sent[] = { VERDICT_SENT, VERDICT_SENT };
+static const enum verdict none_tried[] = { VERDICT_NONE, VERDICT_NONE };
+static const enum verdict deferred[] = { VERDICT_DEFERRED, VERDICT_DEFERRED };
+
+/* ---- tests ---- */
+
+static void
+a_sent_message_leaves_the_queue(void **state)
+{
+	struct bench *b = *state;
+	queue_id id = submit(b, 1);
+
+	assert_int_equal(fake.opened, 1);
+	make_ready(b, &fake.link[0]);
+	finish(b, &fake.link[0], all_sent);
+	assert_null(queue_take(b->queue, id));
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(relay_status(b).sent, 1);
+}
+
+static void
+a_second_link_opens_only_when_the_first_is_busy(void **state)
+{
+	struct bench *b = *state;
+
+	(void)submit(b, 1);
+	(void)submit(b, 1);
+	(void)submit(b, 1);
+	assert_int_equal(fake.opened, 1);
+	make_ready(b, &fake.link[0]);
+	assert_int_equal(fake.opened, 2);
+	make_ready(b, &fake.link[1]);
+	assert_int_equal(fake.opened, 2); /* connections = 2 */
+	assert_int_equal(waiting(b), 1);
+	finish(b, &fake.link[1], all_sent);
+	assert_int_equal(waiting(b), 0);
+}
+
+static void
+a_fault_of_the_relay_costs_no_retry(void **state)
+{
+	struct bench *b = *state;
+	queue_id id = submit(b, 1);
+	struct entry *e;
+
+	fail_link(b, &fake.link[0], FAULT_AUTH);
+	assert_true(relay_status(b).paused);
+	assert_int_equal(waiting(b), 1);
+	e = queue_take(b->queue, id);
+	assert_int_equal(e->attempts, 0);
+	entry_close(e);
+}
+
+static void
+a_pause_lets_one_probe_through_and_its_wait_doubles(void **state)
+{
+	struct bench *b = *state;
+	int64_t last = 0;
+	unsigned i;
+
+	(void)submit(b, 1);
+	(void)submit(b, 1);
+	for (i = 0; i < 6; i++) {
+		int64_t wait;
+
+		fail_link(b, &fake.link[i], FAULT_CONNECT);
+		wait = relay_status(b).retry_in_ms;
+		assert_in_range(wait, (900 << i) - 1, 1100 << i);
+		assert_true(wait > last);
+		last = wait;
+		advance(b, wait - 50);
+		assert_int_equal(fake.opened, i + 1);
+		advance(b, 100);
+		assert_int_equal(fake.opened, i + 2);
+	}
+	make_ready(b, &fake.link[6]);
+	assert_false(relay_status(b).paused);
+	finish(b, &fake.link[6], all_sent);
+	assert_int_equal(waiting(b), 0);
+	assert_non_null(fake.link[6].delivery);
+}
+
+static void
+an_untried_message_goes_again_after_the_pause(void **state)
+{
+	struct bench *b = *state;
+	queue_id id = submit(b, 1);
+	struct entry *e;
+
+	make_ready(b, &fake.link[0]);
+	end_delivery(&fake.link[0], none_tried);
+	fail_link(b, &fake.link[0], FAULT_SHUTDOWN);
+	e = queue_take(b->queue, id);
+	assert_int_equal(e->attempts, 0);
+	entry_close(e);
+	advance(b, 2000);
+	make_ready(b, &fake.link[1]);
+	assert_true(relay_status(b).paused); /* the login was never wrong */
+	finish(b, &fake.link[1], all_sent);
+	assert_false(relay_status(b).paused);
+	assert_null(queue_take(b->queue, id));
+}
+
+static void
+a_refused_message_waits_by_its_own_retries(void **state)
+{
+	struct bench *b = *state;
+	queue_id id = submit(b, 1);
+	static const int64_t waits[] = { 60, 300, 300 };
+	size_t i;
+
+	make_ready(b, &fake.link[0]);
+	for (i = 0; i < 3; i++) {
+		struct entry *e;
+
+		finish(b, &fake.link[0], deferred);
+		assert_false(relay_status(b).paused);
+		e = queue_take(b->queue, id);
+		assert_int_equal(e->attempts, i + 1);
+		entry_close(e);
+		advance(b, waits[i] * 890);
+		assert_null(fake.link[0].delivery);
+		advance(b, waits[i] * 220);
+		assert_non_null(fake.link[0].delivery);
+	}
+}
+
+static void
+recipients_are_split_and_only_the_deferred_one_is_retried(void **state)
+{
+	struct bench *b = *state;
+	static const enum verdict first[] = { VERDICT_SENT, VERDICT_FAILED };
+	static const enum verdict second[] = { VERDICT_DEFERRED };
+	struct relay_link *link = &fake.link[0];
+	queue_id id = submit(b, 3);
+
+	make_ready(b, link);
+	assert_int_equal(link->delivery->recipient_count, 2);
+	finish(b, link, first);
+	assert_int_equal(link->delivery->recipient_count, 1);
+	assert_int_equal(link->delivery->recipient[0].index, 2);
+	finish(b, link, second);
+	assert_null(link->delivery);
+	advance(b, 70 * 1000);
+	assert_int_equal(link->delivery->recipient_count, 1);
+	assert_int_equal(link->delivery->recipient[0].index, 2);
+	finish(b, link, all_sent);
+	assert_null(queue_take(b->queue, id));
+	assert_int_equal(queue_release(b->queue, id), 0); /* kept in failed/ */
+}
+
+static void
+an_old_message_fails_only_by_a_failure_of_its_own(void **state)
+{
+	struct bench *b = *state;
+	queue_id id = submit(b, 1);
+	struct relay_link *link = &fake.link[1];
+
+	fail_link(b, &fake.link[0], FAULT_DNS);
+	advance(b, (int64_t)6 * 86400 * 1000);
+	make_ready(b, link);
+	assert_non_null(link->delivery);
+	finish(b, link, deferred);
+	assert_null(queue_take(b->queue, id));
+	assert_int_equal(queue_release(b->queue, id), 0);
+}
+
+static void
+a_flush_lifts_the_pause_and_tries_all(void **state)
+{
+	struct bench *b = *state;
+
+	(void)submit(b, 1);
+	fail_link(b, &fake.link[0], FAULT_AUTH);
+	assert_int_equal(fake.opened, 1);
+	sched_flush_all(b->sched);
+	turn(b);
+	assert_int_equal(fake.opened, 2);
+	assert_int_equal(sched_flush(b->sched, 1), -1);
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(sched_flush_relay(b->sched, SPAN("none")), -1);
+	assert_int_equal(sched_flush_relay(b->sched, SPAN("mx")), 0);
+}
+
+static void
+the_spool_is_read_once(void **state)
+{
+	struct bench *b = *state;
+	unsigned i;
+
+	for (i = 0; i < 450; i++)
+		(void)store(b, 1);
+	sched_start(b->sched);
+	for (i = 0; i < 10; i++)
+		turn(b);
+	assert_int_equal(waiting(b), 450);
+}
+
+static void
+on_stopped(void *arg)
+{
+	struct bench *b = arg;
+
+	b->stopped++;
+}
+
+static void
+a_stop_waits_for_what_is_in_flight(void **state)
+{
+	struct bench *b = *state;
+	struct relay_link *link = &fake.link[0];
+
+	(void)submit(b, 1);
+	(void)submit(b, 1);
+	make_ready(b, link);
+	sched_stop(b->sched, on_stopped, b);
+	assert_int_equal(b->stopped, 0);
+	fail_link(b, &fake.link[1], FAULT_DNS); /* was connecting */
+	finish(b, link, all_sent);
+	assert_null(link->delivery); /* nothing new begins */
+	close_link(link, NULL);
+	assert_int_equal(b->stopped, 1);
+	assert_int_equal(waiting(b), 1);
+}
+
+static void
+a_new_configuration_leaves_running_transactions_alone(void **state)
+{
+	struct bench *b = *state;
+	queue_id id = submit(b, 1);
+	struct relay_link *link = &fake.link[0];
+
+	make_ready(b, link);
+	sched_configure(b->sched, &b->config);
+	(void)submit(b, 1);
+	assert_int_equal(fake.opened, 2);
+	finish(b, link, all_sent);
+	assert_null(queue_take(b->queue, id));
+	assert_null(link->delivery);
+	close_link(link, NULL);
+}
+
+int
+main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	static const struct CMUnitTest tests[] = {
+		T(a_sent_message_leaves_the_queue),
+		T(a_second_link_opens_only_when_the_first_is_busy),
+		T(a_fault_of_the_relay_costs_no_retry),
+		T(a_pause_lets_one_probe_through_and_its_wait_doubles),
+		T(an_untried_message_goes_again_after_the_pause),
+		T(a_refused_message_waits_by_its_own_retries),
+		T(recipients_are_split_and_only_the_deferred_one_is_retried),
+		T(an_old_message_fails_only_by_a_failure_of_its_own),
+		T(a_flush_lifts_the_pause_and_tries_all),
+		T(the_spool_is_read_once),
+		T(a_stop_waits_for_what_is_in_flight),
+		T(a_new_configuration_leaves_running_transactions_alone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
