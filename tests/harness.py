@@ -1,0 +1,256 @@
+"""The real programs in a temporary directory, for the end-to-end tests."""
+
+import email
+import email.policy
+import os
+import pathlib
+import re
+import select
+import signal
+import socket
+import subprocess
+import threading
+
+import durable
+from relayhost import TIMEOUT
+
+HERE = pathlib.Path(__file__).resolve().parent
+BIN = pathlib.Path(os.environ.get("RELAYD_BIN", HERE.parent)).resolve()
+PEERS = HERE.parent / "build/peers"
+ROOT = os.geteuid() == 0
+DAEMON_USER = "nobody"
+USER, PASSWORD = "relay@example.com", "pass-word-7"
+
+
+def quote(value):
+    """A value in relayd.conf's syntax."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
+    return "{" + ", ".join(quote(one) for one in value) + "}"
+
+
+def keys(table, indent=""):
+    """None as a value leaves a key out."""
+    return "".join(f"{indent}{key} = {quote(value)}\n"
+                   for key, value in table.items() if value is not None)
+
+
+class Daemon:
+    """relayd with a configuration of its own below directory.
+
+    host      the Relayhost it sends to
+    relay     keys of the relay section, over those that host asks for
+    top       keys outside of any section
+    trace     check what strace saw of it (durable.py) when it has stopped
+    wrapper   command that runs it, such as private.sh
+    """
+
+    def __init__(self, directory, host, *, relay=None, top=None,
+                 aliases="root: you@example.com\n", trace=True, wrapper=()):
+        self.directory = pathlib.Path(directory)
+        self.file = self.directory / "relayd.conf"
+        self.run = self.directory / "run"
+        self.socket = self.run / "submit.sock"
+        self.spool = self.directory / "spool"
+        self.password_file = self.directory / "password"
+        self.wrapper, self.trace = tuple(wrapper), trace and ROOT
+        self.log, self.process = [], None
+        self._traces, self._ended = [], True
+        self._changed = threading.Condition()
+        self.set_password(PASSWORD)
+        (self.directory / "aliases").write_text(aliases)
+        self.top = {
+            "hostname": "web1.example.com", "origin": "example.com",
+            "aliases": str(self.directory / "aliases"),
+            "spool": str(self.spool), "user": DAEMON_USER if ROOT else None,
+            "control": f"unix:{self.run}/control.sock", "log": "stderr",
+            "min_free_space": "0", **(top or {})}
+        self.relay = {
+            "host": "localhost", "port": host.port,
+            "tls_ca_file": str(host.authority.ca_file),
+            "user": USER, "password_file": str(self.password_file),
+            **(relay or {})}
+        self.write_config()
+
+    def set_password(self, password):
+        self.password_file.write_text(password + "\n")
+        self.password_file.chmod(0o600)
+        if ROOT:
+            import pwd
+            os.chown(self.password_file, pwd.getpwnam(DAEMON_USER).pw_uid, -1)
+
+    def write_config(self):
+        self.file.write_text(
+            keys(self.top) +
+            f"listen {quote(f'unix:{self.socket}')} {{\nmode = \"0666\"\n}}\n"
+            "listen \"127.0.0.1:0\" {\n}\n"
+            f"relay \"test\" {{\n{keys(self.relay, '    ')}}}\n")
+
+    # Running.
+
+    def start(self, inject=()):
+        """Returns when it is ready.  inject: strace's -e inject=..."""
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        path = self.directory / "notify.sock"
+        path.unlink(missing_ok=True)
+        notify.bind(str(path))
+        path.chmod(0o666)
+        command = [str(BIN / "relayd"), "-f", str(self.file)]
+        environment = dict(os.environ, NOTIFY_SOCKET=str(path))
+        if self.trace:
+            trace = self.directory / f"trace.{len(self._traces)}"
+            self._traces.append(trace)
+            command = ["strace", *durable.STRACE,
+                       *(f"--inject={one}" for one in inject),
+                       "-o", str(trace), *command]
+            # The leak check does not work under ptrace.
+            environment["ASAN_OPTIONS"] = "detect_leaks=0:" + \
+                environment.get("ASAN_OPTIONS", "")
+        self._ended = False
+        self.process = subprocess.Popen(
+            [*self.wrapper, *command], env=environment, cwd=self.directory,
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        threading.Thread(target=self._read_log, args=(self.process.stderr,),
+                         daemon=True).start()
+        self._wait_ready(notify)
+        notify.close()
+        return self
+
+    def _wait_ready(self, notify):
+        pidfd = os.pidfd_open(self.process.pid)
+        try:
+            while True:
+                ready = select.select([notify, pidfd], [], [], TIMEOUT)[0]
+                if notify in ready and b"READY=1" in notify.recv(4096):
+                    return
+                if pidfd in ready or not ready:
+                    self.process.kill()
+                    self.wait_end()
+                    raise AssertionError("relayd did not become ready:\n" +
+                                         "\n".join(self.log))
+        finally:
+            os.close(pidfd)
+
+    def _read_log(self, stream):
+        for line in stream:
+            with self._changed:
+                self.log.append(line.decode("utf-8", "replace").rstrip("\n"))
+                self._changed.notify_all()
+        # End of file: the daemon is gone, and strace with it.
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_end(self, timeout=TIMEOUT):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended, timeout), \
+                "relayd does not end:\n" + "\n".join(self.log[-20:])
+        self.process.stderr.close()
+        return self.process.wait()
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        return self.wait_end()
+
+    def stop(self):
+        if self.process is None or self._ended:
+            return None
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait_end()
+
+    def reload(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    def wait_log(self, pattern, count=1, timeout=TIMEOUT):
+        """Until so many lines match; returns the last one's match."""
+        def found():
+            return [match for line in self.log
+                    if (match := re.search(pattern, line))]
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: len(found()) >= count, timeout), \
+                f"no log line {pattern!r}:\n" + "\n".join(self.log[-40:])
+            return found()[count - 1]
+
+    @property
+    def port(self):
+        return int([match[1] for line in self.log if (match := re.search(
+            r"listening on 127\.0\.0\.1:(\d+)", line))][-1])
+
+    # The other programs.
+
+    def sendmail(self, *arguments, data=b"", **environment):
+        return subprocess.run(
+            [BIN / "sendmail", *arguments], input=data, capture_output=True,
+            timeout=TIMEOUT, env={**os.environ, **environment,
+                                  "RELAYD_SOCKET": str(self.socket)})
+
+    def relayctl(self, *arguments):
+        return subprocess.run(
+            [BIN / "relayctl", "-f", self.file, *arguments], text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT)
+
+    def queued(self, place=None):
+        """Names of the files in the spool."""
+        places = [place] if place else ["new", "cur", "hold", "failed"]
+        return sorted(file.name for one in places
+                      for file in (self.spool / one).iterdir())
+
+    # The check.
+
+    def check_durability(self):
+        """Over all its traces; the daemon has ended."""
+        every = set()
+        for trace in self._traces:
+            with open(trace, encoding="utf-8",
+                      errors="surrogateescape") as lines:
+                acknowledged, violations = durable.check(lines, self.spool)
+            assert not violations, f"{trace.name}: " + "\n".join(violations)
+            every |= acknowledged
+        # The check is worth nothing if it overlooks messages: each that was
+        # sent for a client must have been acknowledged to it.
+        sent = {match[1] for line in self.log if (match := re.search(
+            r"relayd/smtp\[\d+\]: (\w+): to=.*status=sent", line))}
+        own = {match[1] for line in self.log if (match := re.search(
+            r"relayd/cleanup\[\d+\]: (\w+): .*relayctl test", line))}
+        return every, (sent - own - every) if self._traces else set()
+
+    def traces(self):
+        return list(self._traces)
+
+
+def private(scratch, command, binds=(), **options):
+    """A command line in which build/peers lies over the system."""
+    return [str(HERE / "private.sh"), str(scratch),
+            *(f"{source}:{target}" for source, target in binds),
+            "--", *map(str, command)]
+
+
+def crlf(text):
+    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def assert_valid(message):
+    """The header is one that any relayhost accepts (RFC 5322)."""
+    data = message.data
+    assert data.count(b"\r") == data.count(b"\n") == data.count(b"\r\n")
+    parsed = email.message_from_bytes(message.header + b"\r\n",
+                                      policy=email.policy.SMTP)
+    assert not parsed.defects, parsed.defects
+    names = [name.lower() for name in parsed.keys()]
+    for name in ("from", "date", "message-id"):
+        assert names.count(name) == 1, (name, message.header)
+    assert "bcc" not in names and names[0] == "received"
+    for name, value in parsed.items():
+        assert not value.defects, (name, value, value.defects)
+        if name.lower() in ("from", "to", "cc", "sender", "reply-to"):
+            assert value.addresses, (name, value)
+            for address in value.addresses:
+                assert address.username and "." in address.domain, value
+    assert parsed["date"].datetime is not None
+    assert re.fullmatch(r"<[^<>@\s]+@[^<>@\s]+>", parsed["message-id"].strip())
+    return parsed
