@@ -94,7 +94,7 @@ complain(const struct parser *p, const char *what, struct span about)
 	struct buf text = { NULL, 0, 0 };
 
 	buf_printf(&text, "%s: ", what);
-	buf_add_escaped(&text, span_first(about, 100));
+	buf_add_escaped(&text, span_trim(span_first(about, 100)));
 	p->warn(p->arg, p->line, buf_text(&text));
 	buf_free(&text);
 }
