@@ -1,0 +1,405 @@
+/*
+ * sendmail's dialogue with the daemon.  Whoever listens on the socket is not
+ * trusted: time and memory are bounded, and only a good reply to the last
+ * chunk makes a message sent.
+ */
+#include "sendmail.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+enum {
+	REPLY_WAIT_MS = 5 * 60 * 1000,
+	PIECE = 64 << 10,
+};
+
+static int64_t
+now_ms(void)
+{
+	struct instant now;
+
+	clock_read(&now);
+	return now.mono_ms;
+}
+
+/* ---- reading and writing ---- */
+
+/* Wait for the peer; returns what it is ready for, 0 when time is over. */
+static int
+wait_for(const struct talk *t, short events, int64_t deadline_ms)
+{
+	struct pollfd p = { .fd = t->fd, .events = events };
+	int64_t left_ms;
+	int n;
+
+	do {
+		left_ms = deadline_ms - now_ms();
+		if (left_ms <= 0)
+			return 0;
+		n = poll(&p, 1, (int)left_ms);
+	} while (n == -1 && errno == EINTR);
+	return n == 1 ? p.revents : 0;
+}
+
+/* Read what has come. */
+static void
+fill(struct talk *t)
+{
+	ssize_t n;
+
+	buf_drop(&t->input, t->used);
+	t->used = 0;
+	buf_reserve(&t->input, LIMIT_REPLY_LINE);
+	n = read(t->fd, t->input.data + t->input.len, LIMIT_REPLY_LINE);
+	if (n > 0)
+		t->input.len += (size_t)n;
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		t->closed = true;
+}
+
+static void
+show(const struct talk *t, const char *mark, struct span line)
+{
+	struct buf text = { 0 };
+
+	if (!t->verbose)
+		return;
+	buf_add_text(&text, mark);
+	buf_add_escaped(&text, line);
+	buf_add_char(&text, '\n');
+	(void)write_all(STDERR_FILENO, buf_span(&text));
+	buf_free(&text);
+}
+
+/*
+ * Write all of text, to be answered by so many replies; those that come
+ * meanwhile are read, so that neither side waits for the other.  That the peer
+ * is gone is found out when its reply is read.
+ */
+static int
+send_all(struct talk *t, struct span text, size_t replies, struct buf *error)
+{
+	size_t room = (replies + 1) * LIMIT_REPLY_LINE;
+	int64_t deadline_ms = now_ms() + REPLY_WAIT_MS;
+	ssize_t n;
+	short events;
+	int ready;
+
+	while (text.len > 0 && !t->closed) {
+		events = t->input.len < room ? POLLIN | POLLOUT : POLLOUT;
+		ready = wait_for(t, events, deadline_ms);
+		if (ready == 0) {
+			buf_add_text(error, "relayd takes no more data\n");
+			return EX_TEMPFAIL;
+		}
+		if ((ready & POLLIN) != 0)
+			fill(t);
+		if ((ready & ~POLLIN) == 0)
+			continue;
+		n = write(t->fd, text.data, text.len);
+		if (n == -1 && errno != EAGAIN && errno != EINTR)
+			break;
+		if (n > 0) {
+			text = span_from(text, (size_t)n);
+			deadline_ms = now_ms() + REPLY_WAIT_MS;
+		}
+	}
+	return EX_OK;
+}
+
+/* Take the next line, without its end, out of the input. */
+static bool
+next_line(struct talk *t, struct span *line)
+{
+	struct span rest;
+
+	if (!span_cut(span_from(buf_span(&t->input), t->used), '\n', line,
+		&rest))
+		return false;
+	t->used = t->input.len - rest.len;
+	if (line->len > 0 && line->data[line->len - 1] == '\r')
+		line->len--;
+	return true;
+}
+
+static int
+read_line(struct talk *t, int64_t deadline_ms, struct span *line,
+    struct buf *error)
+{
+	while (!next_line(t, line)) {
+		if (t->input.len - t->used > LIMIT_REPLY_LINE) {
+			buf_add_text(error, "what relayd says is not SMTP\n");
+			return EX_TEMPFAIL;
+		}
+		if (t->closed) {
+			buf_add_text(error, "relayd closed the connection\n");
+			return EX_TEMPFAIL;
+		}
+		if (wait_for(t, POLLIN, deadline_ms) == 0) {
+			buf_add_text(error, "relayd does not answer\n");
+			return EX_TEMPFAIL;
+		}
+		fill(t);
+	}
+	return EX_OK;
+}
+
+/* Read a reply; what an EHLO reply offers is noted. */
+static int
+read_reply(struct talk *t, bool ehlo, struct buf *error)
+{
+	int64_t deadline_ms = now_ms() + REPLY_WAIT_MS;
+	enum smtp_reply_state state = SMTP_REPLY_MORE;
+	struct span line;
+
+	t->reply = (struct smtp_reply){ 0 };
+	while (state == SMTP_REPLY_MORE) {
+		if (read_line(t, deadline_ms, &line, error) != EX_OK)
+			return EX_TEMPFAIL;
+		show(t, "", line);
+		state = smtp_reply_line(&t->reply, line);
+		if (ehlo && t->reply.lines > 1)
+			t->can |= smtp_capability(line, &t->size_limit);
+	}
+	if (state == SMTP_REPLY_DONE)
+		return EX_OK;
+	buf_add_text(error, "what relayd says is not SMTP: ");
+	buf_add_escaped(error, span_first(line, 200));
+	buf_add_char(error, '\n');
+	return EX_TEMPFAIL;
+}
+
+/* What a reply means for whoever called sendmail. */
+static int
+reply_exit(const struct smtp_reply *r)
+{
+	static const struct {
+		const char *status; /* what it begins with */
+		int exit;
+	} rows[] = {
+		{ "4.5.3.", EX_DATAERR }, /* too many recipients ... */
+		{ "5.5.3.", EX_DATAERR },
+		{ "4.", EX_TEMPFAIL },
+		{ "5.1.3.", EX_DATAERR }, /* an address that is none */
+		{ "5.1.7.", EX_DATAERR },
+		{ "5.1.", EX_NOUSER },
+		{ "5.4.6.", EX_DATAERR }, /* a loop */
+		{ "5.6.", EX_DATAERR },
+		{ "5.7.", EX_NOPERM },
+		{ "5.", EX_UNAVAILABLE },
+	};
+	char status[13];
+	size_t i;
+
+	if (r->code < 400)
+		return r->code < 300 ? EX_OK : EX_TEMPFAIL;
+	smtp_reply_status(r->text, r->code, status);
+	(void)strncat(status, ".", 1); /* so that 5.1.3 is not 5.1.30 */
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strncmp(status, rows[i].status, strlen(rows[i].status)) ==
+		    0)
+			return rows[i].exit;
+	return EX_TEMPFAIL;
+}
+
+/* Append "what: reply". */
+static void
+tell(struct buf *out, const char *what, const char *reply)
+{
+	buf_add_escaped(out, span_of(what));
+	buf_add_text(out, ": ");
+	buf_add_escaped(out, span_of(reply));
+	buf_add_char(out, '\n');
+}
+
+/* Read the reply to a command that all depends on. */
+static int
+expect_ok(struct talk *t, bool ehlo, struct buf *error)
+{
+	int status = read_reply(t, ehlo, error);
+
+	if (status != EX_OK)
+		return status;
+	status = reply_exit(&t->reply);
+	if (status != EX_OK)
+		tell(error, "relayd", t->reply.text);
+	return status;
+}
+
+/* ---- the mail transaction ---- */
+
+int
+talk_greet(struct talk *t, struct buf *error)
+{
+	int status = expect_ok(t, false, error);
+
+	if (status == EX_OK) {
+		show(t, ">>> ", SPAN("EHLO localhost"));
+		status = send_all(t, SPAN("EHLO localhost\r\n"), 1, error);
+	}
+	return status == EX_OK ? expect_ok(t, true, error) : status;
+}
+
+static bool
+is_ascii(const char *text)
+{
+	while (*text != '\0' && (unsigned char)*text < 0x80)
+		text++;
+	return *text == '\0';
+}
+
+static bool
+needs_utf8(const struct mail *mail)
+{
+	bool ascii = is_ascii(mail->sender);
+	size_t i;
+
+	for (i = 0; i < mail->recipients.count && ascii; i++)
+		ascii = is_ascii(mail->recipients.item[i]);
+	return !ascii;
+}
+
+static void
+add_mail(const struct talk *t, const struct mail *mail, struct buf *out)
+{
+	buf_printf(out, "MAIL FROM:<%s>", mail->sender);
+	if ((t->can & SMTP_CAN_SIZE) != 0 && mail->size > 0)
+		buf_printf(out, " SIZE=%llu", (unsigned long long)mail->size);
+	if ((t->can & SMTP_CAN_8BITMIME) != 0)
+		buf_add_text(out, " BODY=8BITMIME");
+	if ((t->can & SMTP_CAN_SMTPUTF8) != 0 && needs_utf8(mail))
+		buf_add_text(out, " SMTPUTF8");
+	buf_add_text(out, "\r\n");
+}
+
+static void
+show_lines(const struct talk *t, struct span lines)
+{
+	struct span line;
+
+	while (span_cut(lines, '\n', &line, &lines))
+		show(t, ">>> ", span_trim(line));
+}
+
+/* Read the replies to RCPT; returns the exit status for the first refusal. */
+static int
+read_recipients(struct talk *t, const struct mail *mail, struct buf *told)
+{
+	int status, first = EX_OK;
+	size_t i;
+
+	for (i = 0; i < mail->recipients.count; i++) {
+		if (read_reply(t, false, told) != EX_OK)
+			return EX_TEMPFAIL;
+		status = reply_exit(&t->reply);
+		if (status != EX_OK)
+			tell(told, mail->recipients.item[i], t->reply.text);
+		else if (mail->verify)
+			tell(told, mail->recipients.item[i], "deliverable");
+		if (first == EX_OK)
+			first = status;
+	}
+	return first;
+}
+
+int
+talk_envelope(struct talk *t, const struct mail *mail, struct buf *told)
+{
+	struct buf out = { 0 };
+	int status;
+	size_t i;
+
+	if (t->size_limit > 0 && mail->size > t->size_limit) {
+		buf_add_text(told, "message too big\n");
+		return EX_UNAVAILABLE;
+	}
+	add_mail(t, mail, &out);
+	for (i = 0; i < mail->recipients.count; i++)
+		buf_printf(&out, "RCPT TO:<%s>\r\n", mail->recipients.item[i]);
+	show_lines(t, buf_span(&out));
+	status = send_all(t, buf_span(&out), mail->recipients.count + 1, told);
+	buf_free(&out);
+	if (status == EX_OK)
+		status = read_reply(t, false, told);
+	if (status != EX_OK)
+		return status;
+	status = reply_exit(&t->reply);
+	if (status != EX_OK) {
+		tell(told, mail->sender[0] == '\0' ? "<>" : mail->sender,
+		    t->reply.text);
+		return status;
+	}
+	return read_recipients(t, mail, told);
+}
+
+/* Send what did not fit in memory. */
+static int
+send_file(struct talk *t, const struct message *m, struct buf *error)
+{
+	uint64_t offset = 0;
+	int status = EX_OK;
+	char piece[PIECE];
+	ssize_t n;
+
+	while (status == EX_OK && offset < m->file_size) {
+		n = pread(m->file, piece, sizeof(piece), (off_t)offset);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			buf_add_text(error, "can't read the temporary file\n");
+			return EX_IOERR;
+		}
+		offset += (uint64_t)n;
+		status =
+		    send_all(t, (struct span){ piece, (size_t)n }, 1, error);
+	}
+	return status;
+}
+
+int
+talk_content(struct talk *t, const struct message *m, struct buf *error)
+{
+	struct buf out = { 0 };
+	int status;
+
+	if ((t->can & SMTP_CAN_CHUNKING) == 0) {
+		buf_add_text(error, "what listens is not relayd\n");
+		return EX_TEMPFAIL;
+	}
+	buf_printf(&out, "BDAT %llu LAST\r\n",
+	    (unsigned long long)message_size(m));
+	show_lines(t, buf_span(&out));
+	buf_add(&out, buf_span(&m->top));
+	buf_add(&out, span_from(buf_span(&m->text), m->skip));
+	status = send_all(t, buf_span(&out), 1, error);
+	buf_free(&out);
+	if (status == EX_OK)
+		status = send_file(t, m, error);
+	if (status != EX_OK) {
+		t->closed = true; /* more octets would count as content */
+		return status;
+	}
+	return expect_ok(t, false, error);
+}
+
+void
+talk_close(struct talk *t, bool reset)
+{
+	struct span words = reset ? SPAN("RSET\r\nQUIT\r\n") : SPAN("QUIT\r\n");
+
+	/* The replies would change nothing: nobody waits for them. */
+	if (t->fd != -1 && !t->closed) {
+		show_lines(t, words);
+		(void)!write(t->fd, words.data, words.len);
+	}
+	fd_close(&t->fd);
+	/* Until it has ended the spool is locked. */
+	if (t->child > 0)
+		while (waitpid(t->child, NULL, 0) == -1 && errno == EINTR)
+			continue;
+	buf_free(&t->input);
+}
