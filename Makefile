@@ -17,6 +17,9 @@ BUILD   = build
 BIN     = .
 # Extra flags of special builds (asan).
 SPECIAL =
+# make V=1 shows the commands.
+V =
+Q = $(if $(V),,@)
 
 WARNINGS = -Wall -Wextra $(WERROR) -Wshadow -Wconversion -Wstrict-prototypes \
     -Wmissing-prototypes -Wold-style-definition -Wpointer-arith -Wcast-qual \
@@ -29,8 +32,14 @@ COMPILE = $(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) $(WARNINGS) $(HARDENING) \
 LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
-LAYERS = log buf util loop smtp text header aliases rewrite config_scan config_text config_keys config_host config_secret config_check config spool queue entry walk setup conn wire transaction pipeline relay due settle sched listen intake reply dialogue session submit \
-    report client control
+LAYERS = log buf util loop \
+    smtp text header aliases rewrite \
+    config_scan config_text config_keys config_host config_secret \
+    config_check config \
+    spool queue entry walk setup conn \
+    wire transaction pipeline relay \
+    due settle sched \
+    listen intake reply dialogue session submit report client control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp text header
 
@@ -44,24 +53,31 @@ all: $(PROGRAMS) $(LINKS)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(BUILD)
-	$(COMPILE) -c -o $@ $<
+	@echo '  CC    $@'
+	$(Q)$(COMPILE) -c -o $@ $<
 
 $(BUILD)/tests/%.o: tests/%.c Makefile
 	@mkdir -p $(BUILD)/tests
-	$(COMPILE) -c -o $@ $<
+	@echo '  CC    $@'
+	$(Q)$(COMPILE) -c -o $@ $<
 
 $(ARCHIVE): $(OBJECTS)
-	rm -f $@ && ar rcs $@ $(OBJECTS)
+	$(Q)rm -f $@ && ar rcs $@ $(OBJECTS)
 
 $(BIN)/relayd: $(BUILD)/relayd.o $(BUILD)/system.o $(ARCHIVE)
-	$(LINK) -o $@ $^ $(DAEMON_LIBS)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
 
-$(BIN)/sendmail: $(BUILD)/sendmail.o $(SENDMAIL_LAYERS:%=$(BUILD)/%.o)
-	$(LINK) -o $@ $^
+$(BIN)/sendmail: $(BUILD)/sendmail.o $(BUILD)/sendmail_message.o \
+    $(BUILD)/sendmail_connect.o $(BUILD)/sendmail_talk.o \
+    $(SENDMAIL_LAYERS:%=$(BUILD)/%.o)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^
 
 $(BIN)/relayctl: $(BUILD)/relayctl.o $(BUILD)/relayctl_list.o \
     $(BUILD)/relayctl_check.o $(BUILD)/system.o $(ARCHIVE)
-	$(LINK) -o $@ $^ $(DAEMON_LIBS)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
 
 $(LINKS): $(BIN)/sendmail
 	ln -sf sendmail $@
@@ -72,7 +88,8 @@ UNIT_SOURCES := $(wildcard tests/test_*.c)
 UNITS = $(UNIT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(ARCHIVE)
-	$(LINK) -o $@ $^ $(DAEMON_LIBS) -lcmocka $$(sed -n \
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS) -lcmocka $$(sed -n \
 	    's/^.*wrap: *//p' tests/test_$*.c | tr ' ' '\n' | \
 	    sed -n 's/^[a-z].*/-Wl,--wrap=&/p')
 

@@ -117,7 +117,9 @@ format_delays(const struct settle_scene *scene, const struct job *j,
     char out[80])
 {
 	const struct delivery *d = &j->delivery;
-	int64_t queued = j->taken_wall_ms - j->entry->envelope.arrived_ms;
+	/* Links pull: the set-up is over before the message is taken. */
+	int64_t queued =
+	    j->taken_wall_ms - j->entry->envelope.arrived_ms - d->setup_ms;
 	int64_t sending = scene->now.mono_ms - d->begun_ms;
 	int64_t waiting = d->begun_ms - j->taken_ms;
 
