@@ -68,6 +68,9 @@ cause(const struct conn *c, CURLcode result)
 
 	if (error != 0)
 		return strerror(error);
+	/* The errno in this text of libcurl's is a stale one. */
+	if (strstr(c->error, "response reading failed") != NULL)
+		return "closed by the relayhost";
 	return c->error[0] != '\0' ? c->error : curl_easy_strerror(result);
 }
 
@@ -123,7 +126,7 @@ explain(struct conn *c, CURLcode result)
 /* CURLOPT_HEADERFUNCTION: one line of a reply.  libcurl skips lines that are
  * no reply, and would wait for one until the deadline; a result of 0 ends the
  * connection at the first. */
-static size_t
+static size_t /* the type is libcurl's: NOLINTNEXTLINE(*-non-const-parameter) */
 take_line(char *data, size_t one, size_t len, void *arg)
 {
 	struct conn *c = arg;
@@ -132,48 +135,27 @@ take_line(char *data, size_t one, size_t len, void *arg)
 	return setup_line(&c->setup, (struct span){ data, len }) ? len : 0;
 }
 
-/* libcurl says what URL:s path says in EHLO. */
-static void
-add_url(struct buf *out, const struct conn *c, const char *hostname)
-{
-	const struct config_relay *r = c->setup.relay;
-	struct buf name = { .len = 0 };
-	bool ipv6 = strchr(r->host, ':') != NULL;
-	char *path;
+static const long use_ssl[] = {
+	[TLS_STARTTLS] = CURLUSESSL_ALL,
+	[TLS_IMPLICIT] = CURLUSESSL_ALL,
+	[TLS_OPPORTUNISTIC] = CURLUSESSL_TRY,
+	[TLS_NONE] = CURLUSESSL_NONE,
+};
 
-	setup_ehlo_name(&name, hostname, r->host);
-	path = curl_easy_escape(c->easy, buf_text(&name), 0);
-	buf_printf(out, "%s://%s%s%s:%u/%s",
-	    r->tls == TLS_IMPLICIT ? "smtps" : "smtp", ipv6 ? "[" : "", r->host,
-	    ipv6 ? "]" : "", r->port, path == NULL ? "" : path);
-	curl_free(path);
-	buf_free(&name);
-}
+static const long ip_resolve[] = {
+	[FAMILY_ANY] = CURL_IPRESOLVE_WHATEVER,
+	[FAMILY_IPV4] = CURL_IPRESOLVE_V4,
+	[FAMILY_IPV6] = CURL_IPRESOLVE_V6,
+};
 
-static long
-use_ssl(enum tls_mode tls)
-{
-	static const long levels[] = {
-		[TLS_STARTTLS] = CURLUSESSL_ALL,
-		[TLS_IMPLICIT] = CURLUSESSL_ALL,
-		[TLS_OPPORTUNISTIC] = CURLUSESSL_TRY,
-		[TLS_NONE] = CURLUSESSL_NONE,
-	};
-
-	return levels[tls];
-}
-
-static long
-ip_resolve(enum family family)
-{
-	static const long families[] = {
-		[FAMILY_ANY] = CURL_IPRESOLVE_WHATEVER,
-		[FAMILY_IPV4] = CURL_IPRESOLVE_V4,
-		[FAMILY_IPV6] = CURL_IPRESOLVE_V6,
-	};
-
-	return families[family];
-}
+/* Left to itself libcurl would pick DIGEST-MD5 and try nothing else; of these
+ * two it takes PLAIN where it is offered. */
+static const char *const login_options[] = {
+	[AUTH_AUTO] = "AUTH=PLAIN;AUTH=LOGIN",
+	[AUTH_PLAIN] = "AUTH=PLAIN",
+	[AUTH_LOGIN] = "AUTH=LOGIN",
+	[AUTH_NONE] = "",
+};
 
 static CURLcode
 set_numbers(CURL *easy, const struct config_relay *r)
@@ -183,7 +165,7 @@ set_numbers(CURL *easy, const struct config_relay *r)
 		long value;
 	} numbers[] = {
 		{ CURLOPT_CONNECT_ONLY, 1 },
-		{ CURLOPT_USE_SSL, use_ssl(r->tls) },
+		{ CURLOPT_USE_SSL, use_ssl[r->tls] },
 		{ CURLOPT_SSL_VERIFYPEER, r->tls_verify ? 1 : 0 },
 		{ CURLOPT_SSL_VERIFYHOST, r->tls_verify ? 2 : 0 },
 		{ CURLOPT_SSLVERSION,
@@ -191,7 +173,7 @@ set_numbers(CURL *easy, const struct config_relay *r)
 				     : CURL_SSLVERSION_TLSv1_2 },
 		{ CURLOPT_CA_CACHE_TIMEOUT, 3600 },
 		{ CURLOPT_CONNECTTIMEOUT_MS, (long)r->connect_timeout * 1000 },
-		{ CURLOPT_IPRESOLVE, ip_resolve(r->family) },
+		{ CURLOPT_IPRESOLVE, ip_resolve[r->family] },
 		/* One round trip less with PLAIN. */
 		{ CURLOPT_SASL_IR, 1 },
 		/* Don't wait for a resolver that hangs. */
@@ -240,65 +222,25 @@ set_pointers(struct conn *c, const char *url)
 	return result;
 }
 
-/* Left to itself libcurl would pick DIGEST-MD5 and try nothing else; of these
- * two it takes PLAIN where it is offered. */
-static const char *
-login_options(enum auth_mode auth)
-{
-	static const char *const options[] = {
-		[AUTH_AUTO] = "AUTH=PLAIN;AUTH=LOGIN",
-		[AUTH_PLAIN] = "AUTH=PLAIN",
-		[AUTH_LOGIN] = "AUTH=LOGIN",
-		[AUTH_NONE] = "",
-	};
-
-	return options[auth];
-}
-
 static CURLcode
-set_credentials(struct conn *c, struct buf *password)
-{
-	const struct config_relay *r = c->setup.relay;
-	CURLcode result = curl_easy_setopt(c->easy, CURLOPT_LOGIN_OPTIONS,
-	    login_options(r->auth));
-
-	if (result == CURLE_OK)
-		result = curl_easy_setopt(c->easy, CURLOPT_USERNAME, r->user);
-	if (result == CURLE_OK)
-		result = curl_easy_setopt(c->easy, CURLOPT_PASSWORD,
-		    buf_text(password));
-	return result;
-}
-
-static void
 set_login(struct conn *c)
 {
 	const struct config_relay *r = c->setup.relay;
-	struct buf password = { .len = 0 }, error = { .len = 0 };
-	CURLcode result;
+	struct buf password = { .len = 0 };
+	CURLcode result = CURLE_OK;
 
-	/* The configuration's check refused this already; it is here that it
-	 * would do harm. */
-	if ((r->tls == TLS_NONE || r->tls == TLS_OPPORTUNISTIC) &&
-	    !setup_is_loopback(r->host)) {
-		setup_fault(&c->setup, FAULT_CONFIG,
-		    "no login is sent to %s without TLS; set tls = "
-		    "\"starttls\" or \"implicit\"",
-		    c->setup.peer);
-		return;
-	}
-	if (config_password(r, &password, &error) == -1) {
-		setup_fault(&c->setup, FAULT_CONFIG, "%s", buf_text(&error));
-	} else if (memchr(password.data, '\0', password.len) != NULL) {
-		setup_fault(&c->setup, FAULT_CONFIG,
-		    "the password in %s has a NUL byte", setup_password_key(r));
-	} else {
-		result = set_credentials(c, &password);
-		if (result != CURLE_OK)
-			explain(c, result);
+	if (setup_password(&c->setup, &password)) {
+		result = curl_easy_setopt(c->easy, CURLOPT_LOGIN_OPTIONS,
+		    login_options[r->auth]);
+		if (result == CURLE_OK)
+			result = curl_easy_setopt(c->easy, CURLOPT_USERNAME,
+			    r->user);
+		if (result == CURLE_OK)
+			result = curl_easy_setopt(c->easy, CURLOPT_PASSWORD,
+			    buf_text(&password));
 	}
 	buf_wipe(&password);
-	buf_free(&error);
+	return result;
 }
 
 static void
@@ -307,14 +249,14 @@ set_options(struct conn *c, const char *hostname)
 	struct buf url = { .len = 0 };
 	CURLcode result;
 
-	add_url(&url, c, hostname);
+	setup_url(&c->setup, hostname, &url);
 	result = set_pointers(c, buf_text(&url));
 	if (result == CURLE_OK)
 		result = set_numbers(c->easy, c->setup.relay);
+	if (result == CURLE_OK && setup_has_login(c->setup.relay))
+		result = set_login(c);
 	if (result != CURLE_OK)
 		explain(c, result);
-	else if (setup_has_login(c->setup.relay))
-		set_login(c);
 	buf_free(&url);
 }
 
@@ -337,23 +279,14 @@ fail(struct conn *c)
 	c->handlers.failed(c->arg, &c->setup.fault);
 }
 
-/* "host[192.0.2.1]:587" */
 static void
 name_peer(struct conn *c)
 {
-	const struct config_relay *r = c->setup.relay;
-	struct buf name = { .len = 0 };
-	char *ip = NULL;
+	const char *ip = NULL;
 
-	buf_add_text(&name, r->host);
-	if (c->easy != NULL && is_past(c, CURLINFO_CONNECT_TIME_T))
+	if (is_past(c, CURLINFO_CONNECT_TIME_T))
 		(void)curl_easy_getinfo(c->easy, CURLINFO_PRIMARY_IP, &ip);
-	if (ip != NULL && ip[0] != '\0')
-		buf_printf(&name, "[%s]", ip);
-	buf_printf(&name, ":%u", r->port);
-	free(c->setup.peer);
-	c->setup.peer = mem_text(buf_text(&name));
-	buf_free(&name);
+	setup_name_peer(&c->setup, ip);
 }
 
 /*
@@ -364,18 +297,21 @@ name_peer(struct conn *c)
 static void
 attach(struct conn *c)
 {
-	char early[256];
-	size_t len = 0;
-	CURLcode result = curl_easy_recv(c->easy, early, sizeof(early), &len);
+	char data[256];
+	struct span early = { data, 0 };
+	CURLcode result =
+	    curl_easy_recv(c->easy, data, sizeof(data), &early.len);
 
-	if (result == CURLE_OK && len > 0)
+	if (result == CURLE_OK && early.len > 0) {
+		early = span_trim(early);
 		setup_fault(&c->setup, FAULT_PROTOCOL,
 		    "%s sent what nobody asked for: %.*s", c->setup.peer,
-		    (int)len, early);
-	else if (result != CURLE_AGAIN)
+		    (int)early.len, early.data);
+	} else if (result != CURLE_AGAIN) {
 		setup_fault(&c->setup, FAULT_LOST,
 		    "%s closed the connection after %s", c->setup.peer,
 		    setup_has_login(c->setup.relay) ? "the login" : "EHLO");
+	}
 }
 
 static void
@@ -656,7 +592,7 @@ conn_open(struct connector *connector, const struct config *config,
 	c->tls = mem_text("");
 	c->deadline.handler = on_deadline;
 	c->deadline.arg = c;
-	name_peer(c);
+	setup_name_peer(&c->setup, NULL);
 	start(c, config->hostname);
 	loop_timer_set(connector->loop, &c->deadline,
 	    is_sound(c) ? r->connect_timeout * 1000 : 0);
@@ -678,16 +614,22 @@ conn_close(struct conn *c)
 	free(c);
 }
 
+static ssize_t
+octets_or_errno(CURLcode result, size_t octets)
+{
+	if (result == CURLE_OK)
+		return (ssize_t)octets;
+	errno = result == CURLE_AGAIN ? EAGAIN : ECONNRESET;
+	return -1;
+}
+
 ssize_t
 conn_send(struct conn *c, const void *data, size_t len)
 {
 	size_t sent = 0;
 	CURLcode result = curl_easy_send(c->easy, data, len, &sent);
 
-	if (result == CURLE_OK)
-		return (ssize_t)sent;
-	errno = result == CURLE_AGAIN ? EAGAIN : ECONNRESET;
-	return -1;
+	return octets_or_errno(result, sent);
 }
 
 ssize_t
@@ -696,10 +638,7 @@ conn_recv(struct conn *c, void *data, size_t size)
 	size_t received = 0;
 	CURLcode result = curl_easy_recv(c->easy, data, size, &received);
 
-	if (result == CURLE_OK)
-		return (ssize_t)received;
-	errno = result == CURLE_AGAIN ? EAGAIN : ECONNRESET;
-	return -1;
+	return octets_or_errno(result, received);
 }
 
 void

@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -62,22 +63,37 @@ setup_has_login(const struct config_relay *r)
 	return r->user[0] != '\0' && r->auth != AUTH_NONE;
 }
 
-const char *
-setup_password_key(const struct config_relay *r)
+/* The key that says where the password is. */
+static const char *
+password_key(const struct config_relay *r)
 {
 	if (r->password_credential[0] != '\0')
 		return "password_credential";
 	return r->password_file[0] != '\0' ? "password_file" : "password";
 }
 
-bool
-setup_is_loopback(const char *host)
+static bool
+is_loopback(const char *host)
 {
 	struct in_addr ipv4;
 
 	if (inet_pton(AF_INET, host, &ipv4) == 1)
 		return ntohl(ipv4.s_addr) >> 24 == 127;
 	return strcasecmp(host, "localhost") == 0 || strcmp(host, "::1") == 0;
+}
+
+void
+setup_name_peer(struct setup *s, const char *ip)
+{
+	struct buf name = { .len = 0 };
+
+	buf_add_text(&name, s->relay->host);
+	if (ip != NULL && ip[0] != '\0')
+		buf_printf(&name, "[%s]", ip);
+	buf_printf(&name, ":%u", s->relay->port);
+	free(s->peer);
+	s->peer = mem_text(buf_text(&name));
+	buf_free(&name);
 }
 
 /* The address that packets to this one would come from; none is sent. */
@@ -110,8 +126,8 @@ source_address(const char *to, char out[NI_MAXHOST])
  * route to the relayhost starts, or, as its name is not resolved yet, the
  * default route (the addresses are documentation's: RFC 5737, RFC 3849).
  */
-void
-setup_ehlo_name(struct buf *out, const char *hostname, const char *relayhost)
+static void
+add_ehlo_name(struct buf *out, const char *hostname, const char *relayhost)
 {
 	const char *const towards[] = { relayhost, "192.0.2.1", "2001:db8::1" };
 	char address[NI_MAXHOST] = "127.0.0.1";
@@ -129,7 +145,22 @@ setup_ehlo_name(struct buf *out, const char *hostname, const char *relayhost)
 	    address);
 }
 
-/* ---- what went wrong, in words ---- */
+void
+setup_url(const struct setup *s, const char *hostname, struct buf *out)
+{
+	const struct config_relay *r = s->relay;
+	const bool ipv6 = strchr(r->host, ':') != NULL;
+	struct buf name = { .len = 0 };
+	size_t i;
+
+	buf_printf(out, "%s://%s%s%s:%u/",
+	    r->tls == TLS_IMPLICIT ? "smtps" : "smtp", ipv6 ? "[" : "", r->host,
+	    ipv6 ? "]" : "", r->port);
+	add_ehlo_name(&name, hostname, r->host);
+	for (i = 0; i < name.len; i++)
+		buf_printf(out, "%%%02X", (unsigned char)name.data[i]);
+	buf_free(&name);
+}
 
 void
 setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
@@ -143,7 +174,7 @@ setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
 	va_start(ap, format);
 	buf_vprintf(&raw, format, ap);
 	va_end(ap);
-	buf_add_escaped(&text, buf_span(&raw));
+	buf_add_escaped(&text, span_trim(buf_span(&raw)));
 	fits = span_first(buf_span(&text), sizeof(s->fault.text) - 1);
 	memcpy(s->fault.text, fits.data, fits.len);
 	s->fault.text[fits.len] = '\0';
@@ -153,6 +184,31 @@ setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
 	buf_free(&raw);
 	buf_free(&text);
 }
+
+bool
+setup_password(struct setup *s, struct buf *password)
+{
+	const struct config_relay *r = s->relay;
+	struct buf error = { .len = 0 };
+
+	/* The configuration's check refused this already; it is here that it
+	 * would do harm. */
+	if ((r->tls == TLS_NONE || r->tls == TLS_OPPORTUNISTIC) &&
+	    !is_loopback(r->host))
+		setup_fault(s, FAULT_CONFIG,
+		    "no login is sent to %s without TLS; set tls = "
+		    "\"starttls\" or \"implicit\"",
+		    s->peer);
+	else if (config_password(r, password, &error) == -1)
+		setup_fault(s, FAULT_CONFIG, "%s", buf_text(&error));
+	else if (memchr(password->data, '\0', password->len) != NULL)
+		setup_fault(s, FAULT_CONFIG,
+		    "the password in %s has a NUL byte", password_key(r));
+	buf_free(&error);
+	return s->fault.kind == FAULT_NONE;
+}
+
+/* ---- what went wrong, in words ---- */
 
 static void
 explain_dns(struct setup *s, const struct setup_facts *f)
@@ -290,7 +346,7 @@ explain_auth(struct setup *s, const struct setup_facts *f)
 	else if (s->reply.code >= 500)
 		setup_fault(s, FAULT_AUTH,
 		    "%s refused the login: %.300s; check user and %s", s->peer,
-		    s->reply.text, setup_password_key(s->relay));
+		    s->reply.text, password_key(s->relay));
 	else
 		explain_refused(s, f);
 }
@@ -299,16 +355,20 @@ static void
 explain_lost(struct setup *s, const struct setup_facts *f)
 {
 	setup_fault(s, FAULT_LOST,
-	    "%s closed the connection while we waited for %s: %s", s->peer,
+	    "lost the connection to %s while waiting for %s: %s", s->peer,
 	    phases[s->phase].awaited, f->error);
 }
 
 static void
 explain_other(struct setup *s, const struct setup_facts *f)
 {
-	setup_fault(s, phases[s->phase].kind,
-	    "%s: failed while waiting for %s: %s", s->peer,
-	    phases[s->phase].awaited, f->error);
+	if (!f->connected)
+		setup_fault(s, FAULT_CONFIG,
+		    "no connection to %s can be begun: %s", s->peer, f->error);
+	else
+		setup_fault(s, phases[s->phase].kind,
+		    "%s: failed while waiting for %s: %s", s->peer,
+		    phases[s->phase].awaited, f->error);
 }
 
 void
@@ -407,7 +467,7 @@ refuse_line(struct setup *s, struct span line)
 
 	setup_fault(s,
 	    s->phase == PHASE_GREETING ? FAULT_GREETING : FAULT_PROTOCOL,
-	    "%s does not speak SMTP%s: while we waited for %s this came: %.*s",
+	    "%s does not speak SMTP%s: while waiting for %s this came: %.*s",
 	    s->peer, tls ? " but TLS (set tls = \"implicit\"?)" : "",
 	    phases[s->phase].awaited, (int)span_first(line, 200).len,
 	    line.data);

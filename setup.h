@@ -25,10 +25,10 @@ struct promise {
 	uint64_t size_limit;
 };
 
-/* All zero but for relay and peer to start. */
+/* All zero but for relay to start. */
 struct setup {
 	const struct config_relay *relay;
-	char *peer; /* as conn_peer(); its owner frees it */
+	char *peer; /* as conn_peer(); the owner of all this frees it */
 	enum setup_phase phase;
 	struct smtp_reply reply; /* the last one, perhaps not all of it */
 	bool complete;		 /* all of it */
@@ -67,19 +67,19 @@ struct setup_facts {
 };
 
 bool setup_has_login(const struct config_relay *r);
-/* The key that says where the password is. */
-const char *setup_password_key(const struct config_relay *r);
 
-/* "localhost" or a literal of this host. */
-bool setup_is_loopback(const char *host);
-/* What to say in EHLO. */
-void setup_ehlo_name(struct buf *out, const char *hostname,
-    const char *relayhost);
+/* Make s->peer; ip NULL: not connected. */
+void setup_name_peer(struct setup *s, const char *ip);
+/* The URL for libcurl, which says its path, decoded, in EHLO. */
+void setup_url(const struct setup *s, const char *hostname, struct buf *out);
 
 /* The first fault is the one told; what follows from it is not.  All of the
  * text is escaped, so words of the relayhost may stand in it as they are. */
 void setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
     PRINTF_LIKE(3, 4);
+/* The password, to be wiped; false with a fault when there is none, or when
+ * it must not go out.  The only place that asks for it. */
+bool setup_password(struct setup *s, struct buf *password);
 /* The fault for how it ended. */
 void setup_explain(struct setup *s, const struct setup_facts *facts);
 /* The relayhost let us through; was there a login where there is a user? */

@@ -279,6 +279,10 @@ comes_out_as_told(void **state)
 		    run.fault.code, run.fault.text);
 	assert_int_equal(run.ready, s->kind == FAULT_NONE);
 	assert_int_equal(run.answered, s->kind == FAULT_NONE);
+	if (run.ready) {
+		assert_true((run.can & SMTP_CAN_PIPELINING) != 0);
+		assert_int_equal(run.size_limit, 104857600);
+	}
 	check_seen(s, buf_text(&seen));
 	if (s->host == NULL && s->peer != NULL)
 		assert_int_equal(open_descriptors(), descriptors);
@@ -317,14 +321,14 @@ static struct scene scenes[] = {
 	{ "I1_refused", .kind = FAULT_CONNECT,
 	    .text = "cannot connect to 127.0.0.1:9: Connection refused" },
 	{ "I1_closed_at_once", "closes", .kind = FAULT_LOST,
-	    .text = "waited for the greeting" },
-	{ "I1_reset", "resets", .kind = FAULT_LOST, .text = "waited for the greeting" },
+	    .text = "waiting for the greeting" },
+	{ "I1_reset", "resets", .kind = FAULT_LOST,
+	    .text = "waiting for the greeting" },
 	{ "I1_silent", "silent", .kind = FAULT_TIMEOUT,
 	    .text = "for the greeting of 127.0.0.1[127.0.0.1]:" },
 	{ "I2_http", "http", .kind = FAULT_GREETING,
-	    .text =
-		"does not speak SMTP: while we waited for the greeting this "
-		"came: HTTP/1.1 400 Bad Request" },
+	    .text = "does not speak SMTP: while waiting for the greeting this "
+		    "came: HTTP/1.1 400 Bad Request" },
 	{ "I3_tls_alert", "tls-alert", .kind = FAULT_GREETING,
 	    .text = "set tls = \"implicit\"?" },
 	{ "I3_tls_port", "implicit", .kind = FAULT_TIMEOUT,
@@ -344,7 +348,7 @@ static struct scene scenes[] = {
 	{ "ehlo_550", "ehlo-550", .kind = FAULT_EHLO, .code = 550,
 	    .text = "refused EHLO: 550 5.7.1" },
 	{ "closed_in_ehlo", "ehlo-closes", .kind = FAULT_LOST,
-	    .text = "waited for the reply to EHLO" },
+	    .text = "waiting for the reply to EHLO" },
 	{ "I17_starttls_stripped", "all-in-clear", .kind = FAULT_STARTTLS,
 	    .text = "does not offer STARTTLS, so nothing was sent" },
 	{ "I18_starttls_refused", "starttls-454", .kind = FAULT_STARTTLS,
@@ -383,7 +387,7 @@ static struct scene scenes[] = {
 	{ "auth_250_is_no_login", "auth-250", .kind = FAULT_AUTH,
 	    .text = "250 2.0.0 fine", .auth_line = PLAIN_LINE },
 	{ "closed_in_auth", "auth-closes", .kind = FAULT_LOST,
-	    .text = "waited for the reply to AUTH", .auth_line = PLAIN_LINE },
+	    .text = "waiting for the reply to AUTH", .auth_line = PLAIN_LINE },
 	{ "I31_surplus_reply", "surplus", .kind = FAULT_PROTOCOL,
 	    .text = "sent what nobody asked for: 250 2.0.0 surplus",
 	    .auth_line = PLAIN_LINE },
