@@ -125,7 +125,7 @@ print_text(const struct listing *l)
 		(void)puts("Mail queue is empty");
 		return;
 	}
-	(void)puts("-Queue ID-     --Size--- ----Arrival Time---  "
+	(void)puts("-Queue ID-    --Size--- ----Arrival Time---  "
 		   "-Sender/Recipient-------");
 	for (i = 0; i < l->count; i++) {
 		const struct message *m = &l->message[i];
