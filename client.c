@@ -135,7 +135,7 @@ say(struct client *c, char kind, struct span text)
 void
 client_complain(struct client *c, const char *about, const char *text)
 {
-	buf_add_char(&c->out, 'e');
+	buf_add_text(&c->out, "erelayctl: ");
 	buf_add_escaped(&c->out, span_of(about));
 	buf_printf(&c->out, ": %s\n", text);
 	wake(c);
