@@ -678,6 +678,7 @@ the_queue_shows_to_others_what_they_sent(void **state)
 
 	(void)state;
 	world.messages[PLACE_CUR] = 3;
+	world.messages[PLACE_FAILED] = 5; /* not asked for */
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct buf heard = { NULL, 0, 0 };
 		int fd = request(cases[i].uid, "queue|--json");
