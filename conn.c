@@ -126,8 +126,8 @@ explain(struct conn *c, CURLcode result)
 /* CURLOPT_HEADERFUNCTION: one line of a reply.  libcurl skips lines that are
  * no reply, and would wait for one until the deadline; a result of 0 ends the
  * connection at the first. */
-static size_t /* the type is libcurl's: NOLINTNEXTLINE(*-non-const-parameter) */
-take_line(char *data, size_t one, size_t len, void *arg)
+static size_t
+take_line(const char *data, size_t one, size_t len, void *arg)
 {
 	struct conn *c = arg;
 

@@ -30,19 +30,19 @@ enum { WATCHDOG = 120 }; /* seconds; a call that blocks ends in its alarm */
 struct scene {
 	const char *name;
 	const char *peer; /* conn_peer.py's name of it; NULL: none is needed */
-	const char *host;
+	const char *host; /* NULL: HERE */
 	enum tls_mode tls;
 	enum auth_mode auth;
 	bool anyone; /* no login is configured */
-	bool system_ca;
-	int tls_min;
-	int password_fails;
+	bool wrong_ca;
+	bool no_password;
+	bool short_time; /* the deadline is what it is about */
 	/* What comes of it. */
+	bool clear_login;     /* in clear, as was asked for */
 	enum fault_kind kind; /* FAULT_NONE: ready */
 	int code;
 	const char *text;      /* part of the fault's text, or of conn_tls() */
-	const char *auth_line; /* what the peer saw in TLS, if anything */
-	bool clear_login;      /* that is what was asked for */
+	const char *auth_line; /* what the peer saw, if any */
 };
 
 struct world {
@@ -67,7 +67,7 @@ struct run {
 	uint64_t size_limit;
 };
 
-static int password_fails;
+static bool password_fails;
 
 int __wrap_config_password(const struct config_relay *r, struct buf *password,
     struct buf *error);
@@ -77,7 +77,7 @@ __wrap_config_password(const struct config_relay *r, struct buf *password,
     struct buf *error)
 {
 	(void)r;
-	if (password_fails != 0) {
+	if (password_fails) {
 		buf_add_text(error, "password_file: no such file");
 		return -1;
 	}
@@ -89,17 +89,17 @@ __wrap_config_password(const struct config_relay *r, struct buf *password,
 static sem_t resolver_may_return;
 
 int
-getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-    struct addrinfo **result)
+getaddrinfo(const char *name, const char *service, const struct addrinfo *req,
+    struct addrinfo **pai)
 {
 	int (*real)(const char *, const char *, const struct addrinfo *,
 	    struct addrinfo **);
 
-	if (hints != NULL && (hints->ai_flags & AI_NUMERICHOST) != 0) {
+	if (req != NULL && (req->ai_flags & AI_NUMERICHOST) != 0) {
 		*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-		return real(node, service, hints, result);
+		return real(name, service, req, pai);
 	}
-	if (strcmp(node, "hangs.test") == 0)
+	if (strcmp(name, "hangs.test") == 0)
 		(void)sem_wait(&resolver_may_return);
 	return EAI_NONAME;
 }
@@ -162,14 +162,14 @@ static const struct conn_handlers handlers = { on_ready, on_failed, on_event };
 static unsigned
 ask_port(const char *scene)
 {
-	unsigned port = 0;
+	uint64_t port = 0;
 	char line[16];
 
 	(void)fprintf(world.to_peer, "%s\n", scene);
 	(void)fflush(world.to_peer);
 	assert_non_null(fgets(line, sizeof(line), world.from_peer));
-	assert_int_equal(sscanf(line, "%u", &port), 1);
-	return port;
+	assert_true(parse_number(span_trim(span_of(line)), 65535, &port));
+	return (unsigned)port;
 }
 
 /* What the peer saw, into seen. */
@@ -208,7 +208,7 @@ run_scene(struct run *run, const struct scene *s, unsigned port)
 	char empty[] = "", user[] = "me@example.com", file[] = "secret",
 	     hostname[] = "web1",
 	     *host = mem_text(s->host == NULL ? HERE : s->host),
-	     *ca = mem_text(s->system_ca ? "" : world.ca_file);
+	     *ca = mem_text(s->wrong_ca ? "" : world.ca_file);
 	const struct config config = { .hostname = hostname };
 	const struct config_relay r = {
 		.name = empty,
@@ -217,20 +217,16 @@ run_scene(struct run *run, const struct scene *s, unsigned port)
 		.tls = s->tls,
 		.tls_ca_file = ca,
 		.tls_verify = true,
-		.tls_min = s->tls_min == 0 ? 12 : s->tls_min,
+		.tls_min = 12,
 		.auth = s->auth,
 		.user = s->anyone ? empty : user,
 		.password = empty,
 		.password_file = file,
 		.password_credential = empty,
-		/* Some scenes last as long as this. */
-		.connect_timeout = s->kind == FAULT_TIMEOUT ||
-			(s->kind == FAULT_DNS && s->text[0] == 't')
-		    ? 1
-		    : WATCHDOG,
+		.connect_timeout = s->short_time ? 1 : WATCHDOG,
 	};
 
-	password_fails = s->password_fails;
+	password_fails = s->no_password;
 	run_relay(run, &config, &r);
 	free(host);
 	free(ca);
@@ -316,7 +312,7 @@ static struct scene scenes[] = {
 	{ "opportunistic_login_elsewhere_is_refused", .host = "192.0.2.1",
 	    .tls = TLS_OPPORTUNISTIC, .kind = FAULT_CONFIG,
 	    .text = "without TLS" },
-	{ "no_password_is_told_from_the_loop", "good", .password_fails = 1,
+	{ "no_password_is_told_from_the_loop", "good", .no_password = true,
 	    .kind = FAULT_CONFIG, .text = "password_file: no such file" },
 	{ "I1_refused", .kind = FAULT_CONNECT,
 	    .text = "cannot connect to 127.0.0.1:9: Connection refused" },
@@ -324,14 +320,14 @@ static struct scene scenes[] = {
 	    .text = "waiting for the greeting" },
 	{ "I1_reset", "resets", .kind = FAULT_LOST,
 	    .text = "waiting for the greeting" },
-	{ "I1_silent", "silent", .kind = FAULT_TIMEOUT,
+	{ "I1_silent", "silent", .short_time = true, .kind = FAULT_TIMEOUT,
 	    .text = "for the greeting of 127.0.0.1[127.0.0.1]:" },
 	{ "I2_http", "http", .kind = FAULT_GREETING,
 	    .text = "does not speak SMTP: while waiting for the greeting this "
 		    "came: HTTP/1.1 400 Bad Request" },
 	{ "I3_tls_alert", "tls-alert", .kind = FAULT_GREETING,
 	    .text = "set tls = \"implicit\"?" },
-	{ "I3_tls_port", "implicit", .kind = FAULT_TIMEOUT,
+	{ "I3_tls_port", "implicit", .short_time = true, .kind = FAULT_TIMEOUT,
 	    .text = "set tls = \"implicit\"" },
 	{ "plain_port_for_tls", "good", .tls = TLS_IMPLICIT, .kind = FAULT_TLS,
 	    .text = "set tls = \"starttls\"" },
@@ -357,7 +353,7 @@ static struct scene scenes[] = {
 	    .text = "plain text where TLS was to begin" },
 	{ "I20_closed_in_handshake", "starttls-closes", .kind = FAULT_TLS,
 	    .text = "the TLS handshake with" },
-	{ "I21_unknown_authority", "good", .system_ca = true,
+	{ "I21_unknown_authority", "good", .wrong_ca = true,
 	    .kind = FAULT_CERTIFICATE,
 	    .text = "is not trusted: unable to get local issuer certificate; "
 		    "set tls_ca_file" },
@@ -369,7 +365,8 @@ static struct scene scenes[] = {
 	    .text = "is not for the name 127.0.0.1" },
 	{ "I25_no_such_name", .host = "gone.test", .kind = FAULT_DNS,
 	    .text = "the name gone.test could not be resolved (DNS)" },
-	{ "I25_hanging_resolver", .host = "hangs.test", .kind = FAULT_DNS,
+	{ "I25_hanging_resolver", .short_time = true, .host = "hangs.test",
+	    .kind = FAULT_DNS,
 	    .text = "timed out while looking up the name hangs.test (DNS)" },
 	{ "I26_no_auth_offered", "no-auth", .kind = FAULT_NO_AUTH,
 	    .text = "offers no AUTH after STARTTLS" },

@@ -67,39 +67,37 @@ static void
 replies_move_the_phase(void **state)
 {
 	static const struct {
-		enum tls_mode tls;
 		const char *lines;
+		enum tls_mode tls;
 		enum setup_phase phase;
 	} rows[] = {
-		{ TLS_STARTTLS, "", PHASE_GREETING },
-		{ TLS_STARTTLS, "220-a\r\n", PHASE_GREETING },
-		{ TLS_STARTTLS, "421 a\r\n", PHASE_GREETING },
-		{ TLS_STARTTLS, "220-a\r\n220 b\r\n", PHASE_EHLO },
-		{ TLS_STARTTLS, "220 a\r\n502 what\r\n", PHASE_EHLO },
-		{ TLS_STARTTLS, "220 a\r\n250 b\r\n", PHASE_STARTTLS },
-		{ TLS_STARTTLS, "220 a\r\n250 b\r\n454 c\r\n", PHASE_STARTTLS },
-		{ TLS_STARTTLS, "220 a\r\n250 b\r\n220 c\r\n",
+		{ "", TLS_STARTTLS, PHASE_GREETING },
+		{ "220-a\r\n", TLS_STARTTLS, PHASE_GREETING },
+		{ "421 a\r\n", TLS_STARTTLS, PHASE_GREETING },
+		{ "220-a\r\n220 b\r\n", TLS_STARTTLS, PHASE_EHLO },
+		{ "220 a\r\n502 what\r\n", TLS_STARTTLS, PHASE_EHLO },
+		{ "220 a\r\n250 b\r\n", TLS_STARTTLS, PHASE_STARTTLS },
+		{ "220 a\r\n250 b\r\n454 c\r\n", TLS_STARTTLS, PHASE_STARTTLS },
+		{ "220 a\r\n250 b\r\n220 c\r\n", TLS_STARTTLS,
 		    PHASE_HANDSHAKE },
-		{ TLS_STARTTLS, "220 a\r\n250 b\r\n220 c\r\n250-d\r\n",
+		{ "220 a\r\n250 b\r\n220 c\r\n250-d\r\n", TLS_STARTTLS,
 		    PHASE_TLS_EHLO },
-		{ TLS_STARTTLS, "220 a\r\n250 b\r\n220 c\r\n250 d\r\n",
+		{ "220 a\r\n250 b\r\n220 c\r\n250 d\r\n", TLS_STARTTLS,
 		    PHASE_AUTH },
-		{ TLS_STARTTLS,
-		    "220 a\r\n250 b\r\n220 c\r\n250 d\r\n334 e\r\n250 f\r\n",
-		    PHASE_AUTH },
-		{ TLS_STARTTLS,
-		    "220 a\r\n250 b\r\n220 c\r\n250 d\r\n334 e\r\n235 f\r\n",
-		    PHASE_LOGGED_IN },
-		{ TLS_IMPLICIT, "220 a\r\n250 b\r\n", PHASE_AUTH },
-		{ TLS_NONE, "220 a\r\n250-b\r\n250 STARTTLS\r\n", PHASE_AUTH },
-		{ TLS_OPPORTUNISTIC, "220 a\r\n250 b\r\n", PHASE_AUTH },
-		{ TLS_OPPORTUNISTIC, "220 a\r\n250-b\r\n250 STARTTLS\r\n",
+		{ "220 a\r\n250 b\r\n220 c\r\n250 d\r\n334 e\r\n250 f\r\n",
+		    TLS_STARTTLS, PHASE_AUTH },
+		{ "220 a\r\n250 b\r\n220 c\r\n250 d\r\n334 e\r\n235 f\r\n",
+		    TLS_STARTTLS, PHASE_LOGGED_IN },
+		{ "220 a\r\n250 b\r\n", TLS_IMPLICIT, PHASE_AUTH },
+		{ "220 a\r\n250-b\r\n250 STARTTLS\r\n", TLS_NONE, PHASE_AUTH },
+		{ "220 a\r\n250 b\r\n", TLS_OPPORTUNISTIC, PHASE_AUTH },
+		{ "220 a\r\n250-b\r\n250 STARTTLS\r\n", TLS_OPPORTUNISTIC,
 		    PHASE_STARTTLS },
-		{ TLS_OPPORTUNISTIC,
-		    "220 a\r\n250-b\r\n250 STARTTLS\r\n502 c\r\n", PHASE_AUTH },
+		{ "220 a\r\n250-b\r\n250 STARTTLS\r\n502 c\r\n",
+		    TLS_OPPORTUNISTIC, PHASE_AUTH },
 		/* A 235 that answers nothing is no login. */
-		{ TLS_NONE, "235 a\r\n", PHASE_GREETING },
-		{ TLS_STARTTLS, "220 a\r\n250 b\r\n235 c\r\n", PHASE_STARTTLS },
+		{ "235 a\r\n", TLS_NONE, PHASE_GREETING },
+		{ "220 a\r\n250 b\r\n235 c\r\n", TLS_STARTTLS, PHASE_STARTTLS },
 	};
 	size_t i;
 
@@ -114,7 +112,7 @@ replies_move_the_phase(void **state)
 }
 
 static void
-I16_only_the_ehlo_reply_under_tls_counts(void **state)
+i16_only_the_ehlo_reply_under_tls_counts(void **state)
 {
 	struct config_relay r = relay_with(TLS_STARTTLS);
 	struct setup s = { .relay = &r };
@@ -178,7 +176,7 @@ what_is_no_smtp_ends_it(void **state)
 }
 
 static void
-I43_hostile_words_stay_bounded_and_printable(void **state)
+i43_hostile_words_stay_bounded_and_printable(void **state)
 {
 	struct config_relay r = relay_with(TLS_NONE);
 	struct setup s = { .relay = &r };
@@ -221,23 +219,23 @@ static void
 the_password_is_not_even_read_where_it_must_not_go(void **state)
 {
 	static const struct {
-		enum tls_mode tls;
 		const char *host;
+		enum tls_mode tls;
 		bool fine;
 	} rows[] = {
-		{ TLS_STARTTLS, "mx.example", true },
-		{ TLS_IMPLICIT, "mx.example", true },
-		{ TLS_NONE, "mx.example", false },
-		{ TLS_OPPORTUNISTIC, "mx.example", false },
-		{ TLS_NONE, "localhost.example", false },
-		{ TLS_NONE, "126.0.0.1", false },
-		{ TLS_NONE, "127.1", false },
-		{ TLS_NONE, "::2", false },
-		{ TLS_NONE, "localhost", true },
-		{ TLS_OPPORTUNISTIC, "LOCALHOST", true },
-		{ TLS_NONE, "127.0.0.1", true },
-		{ TLS_NONE, "127.8.9.10", true },
-		{ TLS_NONE, "::1", true },
+		{ "mx.example", TLS_STARTTLS, true },
+		{ "mx.example", TLS_IMPLICIT, true },
+		{ "mx.example", TLS_NONE, false },
+		{ "mx.example", TLS_OPPORTUNISTIC, false },
+		{ "localhost.example", TLS_NONE, false },
+		{ "126.0.0.1", TLS_NONE, false },
+		{ "127.1", TLS_NONE, false },
+		{ "::2", TLS_NONE, false },
+		{ "localhost", TLS_NONE, true },
+		{ "LOCALHOST", TLS_OPPORTUNISTIC, true },
+		{ "127.0.0.1", TLS_NONE, true },
+		{ "127.8.9.10", TLS_NONE, true },
+		{ "::1", TLS_NONE, true },
 	};
 	static const struct span word = { "word", 4 };
 	size_t i;
@@ -292,10 +290,12 @@ static void
 ehlo_name(const char *url, char *out)
 {
 	const char *p = strrchr(url, '/') + 1;
-	unsigned octet;
 
-	for (; sscanf(p, "%%%2X", &octet) == 1; p += 3)
-		*out++ = (char)octet;
+	for (; p[0] == '%'; p += 3) {
+		char hex[] = { p[1], p[2], '\0' };
+
+		*out++ = (char)strtoul(hex, NULL, 16);
+	}
 	*out = '\0';
 }
 
@@ -357,11 +357,11 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(replies_move_the_phase),
-		cmocka_unit_test(I16_only_the_ehlo_reply_under_tls_counts),
+		cmocka_unit_test(i16_only_the_ehlo_reply_under_tls_counts),
 		cmocka_unit_test(helo_promises_nothing),
 		cmocka_unit_test(the_first_line_is_no_capability),
 		cmocka_unit_test(what_is_no_smtp_ends_it),
-		cmocka_unit_test(I43_hostile_words_stay_bounded_and_printable),
+		cmocka_unit_test(i43_hostile_words_stay_bounded_and_printable),
 		cmocka_unit_test(the_first_fault_is_told),
 		cmocka_unit_test(
 		    the_password_is_not_even_read_where_it_must_not_go),
