@@ -65,6 +65,9 @@ class Daemon:
         (self.directory / "aliases").write_text(aliases)
         self.top = {
             "hostname": "web1.example.com", "origin": "example.com",
+            # mailutils asks the kernel.
+            "local_names": ["localhost", "web1.example.com", "web1",
+                            os.uname().nodename],
             "aliases": str(self.directory / "aliases"),
             "spool": str(self.spool), "user": DAEMON_USER if ROOT else None,
             "control": f"unix:{self.run}/control.sock", "log": "stderr",
