@@ -80,7 +80,9 @@ log_reject(const struct session *s, const char *text)
 	if (s->verb == SMTP_RCPT)
 		add_path(&b, "to", s->subject);
 	buf_printf(&b, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
-	add_path(&b, "helo", span_of(s->helo));
+	add_path(&b, "helo",
+	    s->verb == SMTP_EHLO || s->verb == SMTP_HELO ? s->subject
+							 : span_of(s->helo));
 	log_info(log_part(s), "%s: reject: %s from %s: %s;%s",
 	    s->draft == NULL ? "NOQUEUE" : draft_id(s->draft),
 	    verb_names[s->verb], s->peer.name, text, buf_text(&b));

@@ -384,6 +384,7 @@ connect_to(const struct config_listen *c)
 		struct sockaddr_in v4;
 		struct sockaddr_un local;
 	} a = { .any = { .sa_family = AF_UNIX } };
+	socklen_t len = sizeof(a.local);
 	const char *address;
 	int fd;
 
@@ -394,6 +395,7 @@ connect_to(const struct config_listen *c)
 		(void)snprintf(a.local.sun_path, sizeof(a.local.sun_path), "%s",
 		    address + 5);
 	} else {
+		len = sizeof(a.v4);
 		a.v4.sin_family = AF_INET;
 		a.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 		a.v4.sin_port =
@@ -402,7 +404,7 @@ connect_to(const struct config_listen *c)
 	strings_free(&bound);
 	fd = socket(a.any.sa_family, SOCK_STREAM, 0);
 	assert_int_not_equal(fd, -1);
-	assert_int_equal(connect(fd, &a.any, sizeof(a)), 0);
+	assert_int_equal(connect(fd, &a.any, len), 0);
 	assert_int_equal(fd_nonblocking(fd), 0);
 	return fd;
 }
