@@ -5,6 +5,7 @@ listens and prints the port; at the next line it stops and prints what came
 in, each line behind "clear " or "tls ", then a line with a dot.
 """
 
+import ssl
 import sys
 
 import relayhost
@@ -24,6 +25,7 @@ SCENES = {
     "good": (LOGIN, []),
     "implicit": (LOGIN | {"tls": "implicit"}, []),
     "plain": ({"tls": "none"}, []),
+    "tls-1.2": (LOGIN, []),
     "login-only": (LOGIN | {"auth": ("LOGIN",)}, []),
     "strange-auth": (LOGIN | {"auth": ("DIGEST-MD5", "XOAUTH2")}, []),
     "no-auth": (LOGIN | {"auth": ()}, []),
@@ -58,6 +60,9 @@ SCENES = {
 def serve(authority, scene):
     options, faults = SCENES[scene]
     host = relayhost.Relayhost(authority, **options)
+    authority.context(host.certificate).maximum_version = \
+        ssl.TLSVersion.TLSv1_2 if scene == "tls-1.2" else \
+        ssl.TLSVersion.MAXIMUM_SUPPORTED
     host.auth_in_clear = scene == "all-in-clear"
     for point, reply, *then in faults:
         host.fault(point, reply, then=then[0] if then else "go-on")

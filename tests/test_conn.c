@@ -30,11 +30,13 @@ enum { WATCHDOG = 120 }; /* seconds; a call that blocks ends in its alarm */
 struct scene {
 	const char *name;
 	const char *peer; /* conn_peer.py's name of it; NULL: none is needed */
-	const char *host; /* NULL: HERE */
+	char *host;       /* NULL: HERE */
 	enum tls_mode tls;
 	enum auth_mode auth;
 	bool anyone; /* no login is configured */
 	bool wrong_ca;
+	bool unverified;
+	bool tls13;
 	bool no_password;
 	bool short_time; /* the deadline is what it is about */
 	/* What comes of it. */
@@ -58,6 +60,7 @@ static struct world world;
 struct run {
 	struct loop *loop;
 	struct conn *conn;
+	size_t *open; /* connections of this test */
 	bool ready;
 	bool answered; /* NOOP, with 250 */
 	struct fault fault;
@@ -111,7 +114,8 @@ end(struct run *run)
 {
 	conn_close(run->conn);
 	run->conn = NULL;
-	loop_stop(run->loop);
+	if (--*run->open == 0)
+		loop_stop(run->loop);
 }
 
 static void
@@ -185,16 +189,38 @@ end_peer(struct buf *seen)
 		buf_add_text(seen, line);
 }
 
+static char empty[] = "", user[] = "me@example.com", file[] = "secret",
+	    hostname[] = "web1", here[] = HERE;
+
+static const struct config config = { .hostname = hostname };
+
+static struct config_relay
+relay_at(unsigned port)
+{
+	return (struct config_relay){ .name = empty,
+		.host = here,
+		.port = port,
+		.tls_ca_file = world.ca_file,
+		.tls_verify = true,
+		.tls_min = 12,
+		.user = user,
+		.password = empty,
+		.password_file = file,
+		.password_credential = empty,
+		.connect_timeout = WATCHDOG };
+}
+
 static void
-run_relay(struct run *run, const struct config *config,
-    const struct config_relay *r)
+run_relay(struct run *run, const struct config_relay *r)
 {
 	struct connector *connector;
+	size_t open = 1;
 
+	run->open = &open;
 	run->loop = loop_new();
 	connector = connector_new(run->loop);
 	assert_non_null(connector);
-	run->conn = conn_open(connector, config, r, &handlers, run);
+	run->conn = conn_open(connector, &config, r, &handlers, run);
 	assert_false(run->ready);
 	assert_int_equal(run->fault.kind, FAULT_NONE);
 	assert_int_equal(loop_run(run->loop), 0);
@@ -205,31 +231,24 @@ run_relay(struct run *run, const struct config *config,
 static void
 run_scene(struct run *run, const struct scene *s, unsigned port)
 {
-	char empty[] = "", user[] = "me@example.com", file[] = "secret",
-	     hostname[] = "web1",
-	     *host = mem_text(s->host == NULL ? HERE : s->host),
-	     *ca = mem_text(s->wrong_ca ? "" : world.ca_file);
-	const struct config config = { .hostname = hostname };
-	const struct config_relay r = {
-		.name = empty,
-		.host = host,
-		.port = port,
-		.tls = s->tls,
-		.tls_ca_file = ca,
-		.tls_verify = true,
-		.tls_min = 12,
-		.auth = s->auth,
-		.user = s->anyone ? empty : user,
-		.password = empty,
-		.password_file = file,
-		.password_credential = empty,
-		.connect_timeout = s->short_time ? 1 : WATCHDOG,
-	};
+	struct config_relay r = relay_at(port);
 
+	if (s->host != NULL)
+		r.host = s->host;
+	if (s->anyone)
+		r.user = empty;
+	if (s->wrong_ca)
+		r.tls_ca_file = empty;
+	if (s->short_time)
+		r.connect_timeout = 1;
+	if (s->tls13)
+		r.tls_min = 13;
+	r.tls = s->tls;
+	r.tls_verify = !s->unverified;
+	r.auth = s->auth;
 	password_fails = s->no_password;
-	run_relay(run, &config, &r);
-	free(host);
-	free(ca);
+	run_relay(run, &r);
+	password_fails = false;
 }
 
 static void
@@ -287,6 +306,9 @@ comes_out_as_told(void **state)
 
 #define PLAIN_LINE "tls AUTH PLAIN AG1lQGV4YW1wbGUuY29tAHNlY3JldC13b3Jk\n"
 
+static char elsewhere[] = "192.0.2.1", gone[] = "gone.test",
+	    hangs[] = "hangs.test";
+
 static struct scene scenes[] = {
 	{ "starttls_and_plain_get_ready", "good",
 	    .text = "TLSv1.3 with cipher TLS_", .auth_line = PLAIN_LINE },
@@ -307,9 +329,9 @@ static struct scene scenes[] = {
 	    .tls = TLS_OPPORTUNISTIC, .anyone = true, .text = "" },
 	{ "login_in_clear_to_loopback", "all-in-clear", .tls = TLS_NONE,
 	    .text = "", .clear_login = true, .auth_line = "clear AUTH PLAIN" },
-	{ "login_in_clear_elsewhere_is_refused", .host = "192.0.2.1",
+	{ "login_in_clear_elsewhere_is_refused", .host = elsewhere,
 	    .tls = TLS_NONE, .kind = FAULT_CONFIG, .text = "without TLS" },
-	{ "opportunistic_login_elsewhere_is_refused", .host = "192.0.2.1",
+	{ "opportunistic_login_elsewhere_is_refused", .host = elsewhere,
 	    .tls = TLS_OPPORTUNISTIC, .kind = FAULT_CONFIG,
 	    .text = "without TLS" },
 	{ "no_password_is_told_from_the_loop", "good", .no_password = true,
@@ -363,9 +385,15 @@ static struct scene scenes[] = {
 	    .text = "certificate has expired" },
 	{ "I21_wrong_name", "wrong-name", .kind = FAULT_CERTIFICATE,
 	    .text = "is not for the name 127.0.0.1" },
-	{ "I25_no_such_name", .host = "gone.test", .kind = FAULT_DNS,
+	{ "self_signed_is_fine_where_nothing_is_verified", "self-signed",
+	    .unverified = true, .text = "TLSv1.", .auth_line = PLAIN_LINE },
+	{ "tls_1_2_is_fine", "tls-1.2", .text = "TLSv1.2 with cipher ",
+	    .auth_line = PLAIN_LINE },
+	{ "I22_tls_too_old", "tls-1.2", .tls13 = true, .kind = FAULT_TLS,
+	    .text = "it may have no TLS as new as tls_min asks for" },
+	{ "I25_no_such_name", .host = gone, .kind = FAULT_DNS,
 	    .text = "the name gone.test could not be resolved (DNS)" },
-	{ "I25_hanging_resolver", .short_time = true, .host = "hangs.test",
+	{ "I25_hanging_resolver", .short_time = true, .host = hangs,
 	    .kind = FAULT_DNS,
 	    .text = "timed out while looking up the name hangs.test (DNS)" },
 	{ "I26_no_auth_offered", "no-auth", .kind = FAULT_NO_AUTH,
@@ -389,6 +417,64 @@ static struct scene scenes[] = {
 	    .text = "sent what nobody asked for: 250 2.0.0 surplus",
 	    .auth_line = PLAIN_LINE },
 };
+
+/* libcurl closes idle connections to make room: not those it gave away. */
+static void
+many_connections_share_a_connector(void **state)
+{
+	enum { MANY = 12 };
+	struct run runs[MANY] = { { .ready = false } };
+	struct config_relay r = relay_at(ask_port("good"));
+	struct loop *l = loop_new();
+	struct connector *connector = connector_new(l);
+	struct buf seen = { .len = 0 };
+	size_t i, open = MANY;
+
+	(void)state;
+	for (i = 0; i < MANY; i++) {
+		runs[i].loop = l;
+		runs[i].open = &open;
+		runs[i].conn =
+		    conn_open(connector, &config, &r, &handlers, &runs[i]);
+	}
+	assert_int_equal(loop_run(l), 0);
+	for (i = 0; i < MANY; i++)
+		assert_true(runs[i].answered);
+	connector_free(connector);
+	loop_free(l);
+	end_peer(&seen);
+	buf_free(&seen);
+}
+
+/* At each turn of the set-up, until it gets ready before. */
+static void
+may_be_closed_at_any_time(void **state)
+{
+	struct config_relay r = relay_at(ask_port("good"));
+	size_t descriptors = open_descriptors();
+	struct buf seen = { .len = 0 };
+	unsigned turns, i;
+	bool ready = false;
+
+	(void)state;
+	for (turns = 0; !ready; turns++) {
+		struct loop *l = loop_new();
+		struct connector *connector = connector_new(l);
+		size_t open = 1;
+		struct run run = { .loop = l, .open = &open };
+
+		run.conn = conn_open(connector, &config, &r, &handlers, &run);
+		for (i = 0; i < turns && !run.ready; i++)
+			assert_int_equal(loop_turn(l), 0);
+		ready = run.ready;
+		conn_close(run.conn);
+		connector_free(connector);
+		loop_free(l);
+		assert_int_equal(open_descriptors(), descriptors);
+	}
+	end_peer(&seen);
+	buf_free(&seen);
+}
 
 /* ---- the peer's life ---- */
 
@@ -441,14 +527,17 @@ int
 main(void)
 {
 	enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
-	struct CMUnitTest tests[SCENES];
+	struct CMUnitTest tests[SCENES + 2] = {
+		cmocka_unit_test(many_connections_share_a_connector),
+		cmocka_unit_test(may_be_closed_at_any_time),
+	};
 	size_t i;
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)alarm(WATCHDOG);
 	(void)sem_init(&resolver_may_return, 0, 0);
 	for (i = 0; i < SCENES; i++)
-		tests[i] = (struct CMUnitTest){ .name = scenes[i].name,
+		tests[2 + i] = (struct CMUnitTest){ .name = scenes[i].name,
 			.test_func = comes_out_as_told,
 			.initial_state = &scenes[i] };
 	return cmocka_run_group_tests_name("conn", tests, start_peer,
