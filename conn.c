@@ -114,7 +114,9 @@ explain(struct conn *c, CURLcode result)
 		.connected = is_past(c, CURLINFO_CONNECT_TIME_T),
 		.encrypted = is_past(c, CURLINFO_APPCONNECT_TIME_T),
 		.error = cause(c, result),
-		.wrong_name = strstr(c->error, "subject name") != NULL,
+		/* The chain is fine, or there would be a verdict. */
+		.wrong_name =
+		    verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED,
 		.wrong_time = verdict == X509_V_ERR_CERT_HAS_EXPIRED ||
 		    verdict == X509_V_ERR_CERT_NOT_YET_VALID,
 		.certificate_error = X509_verify_cert_error_string(verdict),

@@ -83,6 +83,31 @@ is_loopback(const char *host)
 }
 
 void
+setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
+{
+	struct buf raw = { .len = 0 }, text = { .len = 0 };
+	struct span fits;
+	va_list ap;
+
+	if (s->fault.kind != FAULT_NONE)
+		return;
+	va_start(ap, format);
+	buf_vprintf(&raw, format, ap);
+	va_end(ap);
+	buf_add_escaped(&text, span_trim(buf_span(&raw)));
+	fits = span_first(buf_span(&text), sizeof(s->fault.text) - 1);
+	memcpy(s->fault.text, fits.data, fits.len);
+	s->fault.text[fits.len] = '\0';
+	s->fault.kind = kind;
+	if (s->answered && s->reply.code >= 400)
+		s->fault.code = s->reply.code;
+	buf_free(&raw);
+	buf_free(&text);
+}
+
+/* ---- names and secrets ---- */
+
+void
 setup_name_peer(struct setup *s, const char *ip)
 {
 	struct buf name = { .len = 0 };
@@ -100,9 +125,9 @@ setup_name_peer(struct setup *s, const char *ip)
 static bool
 source_address(const char *to, char out[NI_MAXHOST])
 {
-	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST,
-		.ai_socktype = SOCK_DGRAM },
-			*ai;
+	const struct addrinfo hints = { .ai_flags = AI_NUMERICHOST,
+		.ai_socktype = SOCK_DGRAM };
+	struct addrinfo *ai;
 	struct sockaddr_storage from;
 	struct sockaddr *sa = (struct sockaddr *)&from;
 	socklen_t len = sizeof(from);
@@ -160,29 +185,6 @@ setup_url(const struct setup *s, const char *hostname, struct buf *out)
 	for (i = 0; i < name.len; i++)
 		buf_printf(out, "%%%02X", (unsigned char)name.data[i]);
 	buf_free(&name);
-}
-
-void
-setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
-{
-	struct buf raw = { .len = 0 }, text = { .len = 0 };
-	struct span fits;
-	va_list ap;
-
-	if (s->fault.kind != FAULT_NONE)
-		return;
-	va_start(ap, format);
-	buf_vprintf(&raw, format, ap);
-	va_end(ap);
-	buf_add_escaped(&text, span_trim(buf_span(&raw)));
-	fits = span_first(buf_span(&text), sizeof(s->fault.text) - 1);
-	memcpy(s->fault.text, fits.data, fits.len);
-	s->fault.text[fits.len] = '\0';
-	s->fault.kind = kind;
-	if (s->answered && s->reply.code >= 400)
-		s->fault.code = s->reply.code;
-	buf_free(&raw);
-	buf_free(&text);
 }
 
 bool
