@@ -14,6 +14,7 @@
 
 enum {
 	REPLY_WAIT_MS = 5 * 60 * 1000,
+	GOODBYE_WAIT_MS = 1000,
 	PIECE = 64 << 10,
 };
 
@@ -77,8 +78,8 @@ show(const struct talk *t, const char *mark, struct span line)
 
 /*
  * Write all of text, to be answered by so many replies; those that come
- * meanwhile are read, so that neither side waits for the other.  That the peer
- * is gone is found out when its reply is read.
+ * meanwhile are read, so that neither side waits for the other.  When the peer
+ * is gone, t->closed is set; its last words may say why.
  */
 static int
 send_all(struct talk *t, struct span text, size_t replies, struct buf *error)
@@ -101,8 +102,10 @@ send_all(struct talk *t, struct span text, size_t replies, struct buf *error)
 		if ((ready & ~POLLIN) == 0)
 			continue;
 		n = write(t->fd, text.data, text.len);
-		if (n == -1 && errno != EAGAIN && errno != EINTR)
-			break;
+		if (n == -1 && errno != EAGAIN && errno != EINTR) {
+			fill(t); /* its last words */
+			t->closed = true;
+		}
 		if (n > 0) {
 			text = span_from(text, (size_t)n);
 			deadline_ms = now_ms() + REPLY_WAIT_MS;
@@ -230,6 +233,16 @@ expect_ok(struct talk *t, bool ehlo, struct buf *error)
 	return status;
 }
 
+/* A reply that nothing asked for would be taken for one of the next. */
+static int
+expect_silence(const struct talk *t, struct buf *error)
+{
+	if (t->used == t->input.len)
+		return EX_OK;
+	buf_add_text(error, "relayd says more than it was asked\n");
+	return EX_TEMPFAIL;
+}
+
 /* ---- the mail transaction ---- */
 
 int
@@ -321,7 +334,10 @@ talk_envelope(struct talk *t, const struct mail *mail, struct buf *told)
 	for (i = 0; i < mail->recipients.count; i++)
 		buf_printf(&out, "RCPT TO:<%s>\r\n", mail->recipients.item[i]);
 	show_lines(t, buf_span(&out));
-	status = send_all(t, buf_span(&out), mail->recipients.count + 1, told);
+	status = expect_silence(t, told);
+	if (status == EX_OK)
+		status = send_all(t, buf_span(&out), mail->recipients.count + 1,
+		    told);
 	buf_free(&out);
 	if (status == EX_OK)
 		status = read_reply(t, false, told);
@@ -364,6 +380,7 @@ int
 talk_content(struct talk *t, const struct message *m, struct buf *error)
 {
 	struct buf out = { 0 };
+	bool cut;
 	int status;
 
 	if ((t->can & SMTP_CAN_CHUNKING) == 0) {
@@ -375,26 +392,40 @@ talk_content(struct talk *t, const struct message *m, struct buf *error)
 	show_lines(t, buf_span(&out));
 	buf_add(&out, buf_span(&m->top));
 	buf_add(&out, span_from(buf_span(&m->text), m->skip));
-	status = send_all(t, buf_span(&out), 1, error);
+	status = expect_silence(t, error);
+	if (status == EX_OK)
+		status = send_all(t, buf_span(&out), 1, error);
 	buf_free(&out);
 	if (status == EX_OK)
 		status = send_file(t, m, error);
-	if (status != EX_OK) {
+	cut = status != EX_OK || t->closed;
+	if (status == EX_OK)
+		status = expect_ok(t, false, error);
+	if (cut)
 		t->closed = true; /* more octets would count as content */
-		return status;
+	if (cut && status == EX_OK) {
+		buf_add_text(error, "relayd did not wait for the message\n");
+		status = EX_TEMPFAIL;
 	}
-	return expect_ok(t, false, error);
+	return status;
 }
 
 void
 talk_close(struct talk *t, bool reset)
 {
 	struct span words = reset ? SPAN("RSET\r\nQUIT\r\n") : SPAN("QUIT\r\n");
+	int64_t deadline_ms = now_ms() + GOODBYE_WAIT_MS;
+	/* With a message that is safe the caller can go. */
+	bool wait = reset || t->child > 0;
 
-	/* The replies would change nothing: nobody waits for them. */
 	if (t->fd != -1 && !t->closed) {
 		show_lines(t, words);
 		(void)!write(t->fd, words.data, words.len);
+		while (wait && !t->closed &&
+		    wait_for(t, POLLIN, deadline_ms) != 0) {
+			t->used = t->input.len;
+			fill(t);
+		}
 	}
 	fd_close(&t->fd);
 	/* Until it has ended the spool is locked. */
