@@ -289,7 +289,7 @@ joins(char c)
 	return c == '.' || c == '@';
 }
 
-/* "a@b c@d": a comma is missing, as old mail programs let it be. */
+/* Is the token an address behind an address, a comma missing between them? */
 static bool
 is_another(const struct reading *r, struct span token)
 {
@@ -422,7 +422,7 @@ read_mailbox(struct address_scan *scan, struct reading *r)
 
 		if (end == 0)
 			return false;
-		if (is_another(r, token))
+		if (scan->lenient && is_another(r, token))
 			break;
 		scan->at = end;
 		if (c == ',' && r->part != INSIDE)
@@ -455,7 +455,7 @@ address_next(struct address_scan *scan, struct mailbox *m)
 bool
 address_list(struct span list, struct strings *out)
 {
-	struct address_scan scan = { .list = list };
+	struct address_scan scan = { .list = list, .lenient = true };
 	struct mailbox m = { .address = { NULL, 0, 0 } };
 	bool valid = true;
 

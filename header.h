@@ -18,10 +18,11 @@ struct header_field {
  * mark is skipped. */
 bool header_next(struct span *header, struct header_field *field);
 
-/* A walk over an address list (RFC 5322, 3.4 and 4.4); all zero but list. */
+/* A walk over an address list (RFC 5322, 3.4 and 4.4). */
 struct address_scan {
-	struct span list;
-	size_t at; /* what has been read */
+	struct span list; /* set this, and lenient; the others start as zero */
+	bool lenient;     /* "a@b c@d" is two, as old mail programs write it */
+	size_t at;        /* what has been read */
 	bool in_group;
 	bool bad; /* it can't be parsed any further */
 };

@@ -116,7 +116,6 @@ aliases_are_read_as_sendmail_does(void **state)
 		char *targets = found(a, cases[i].name);
 		struct span warning = span_of(cases[i].warning);
 
-		print_message("%s", cases[i].text);
 		assert_string_equal(targets, cases[i].targets);
 		assert_true(span_starts_nocase(buf_span(&notes), warning));
 		assert_int_equal(notes.len == 0, warning.len == 0);

@@ -389,6 +389,7 @@ static const struct field_case kept[] = {
 	{ "To: root, root, \"x\r\n", NULL },
 	{ "To: root, (((((\r\n", NULL },
 	{ "To: g: root\r\n", NULL },
+	{ "To: root@localhost a@b.example\r\n", NULL },
 	/* D17 */
 	{ "From: a@b.example\r\nFrom: c@d.example\r\n", NULL },
 	{ "Date: x\r\nDate: y\r\n", NULL },
