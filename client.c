@@ -118,7 +118,7 @@ wake(struct client *c)
 
 /* Add lines to the answer; kind: 'o' or 'e'. */
 static void
-say(struct client *c, char kind, struct span text)
+add_lines(struct client *c, char kind, struct span text)
 {
 	struct span line;
 
@@ -128,6 +128,12 @@ say(struct client *c, char kind, struct span text)
 		buf_add(&c->out, line);
 		buf_add_char(&c->out, '\n');
 	}
+}
+
+static void
+say(struct client *c, char kind, struct span text)
+{
+	add_lines(c, kind, text);
 	if (c->out.len > 0)
 		wake(c);
 }
@@ -216,7 +222,7 @@ list_message(struct client *c, const struct queue_info *info)
 		return;
 	buf_printf(&c->out, "m%" PRIu64 " %" PRIu64 "\n", info->id, info->size);
 	report_message(info, c->json, &text);
-	say(c, 'o', buf_span(&text));
+	add_lines(c, 'o', buf_span(&text));
 	buf_free(&text);
 }
 

@@ -414,6 +414,7 @@ run_check(const struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = { { "online", 0, NULL, LATER },
 		{ NULL, 0, NULL, 0 } };
+	bool running;
 	int fd;
 
 	if (next_option(argc, argv, options) != -1)
@@ -425,8 +426,9 @@ run_check(const struct ctl *ctl, int argc, char **argv)
 	if (ctl->config == NULL)
 		return STATUS_WRONG;
 	fd = connect_to(ctl);
+	running = fd != -1;
 	fd_close(&fd);
-	return relayctl_check(ctl->config, fd != -1);
+	return relayctl_check(ctl->config, running);
 }
 
 /* ---- the command line ---- */
