@@ -252,14 +252,11 @@ draft_recipient(struct draft *d, struct span address)
 	enum rewrite_result result;
 	char *original;
 
-	result = rewrite_recipient(&rules, address, to);
-	if (result != REWRITE_OK) {
-		while (to->count > before)
-			free(to->item[--to->count]);
-		return result == REWRITE_DEEP
-		    ? "550 5.4.6 Aliases are nested too deep"
-		    : "452 4.5.3 Too many recipients";
-	}
+	result = rewrite_recipient(&rules, address, to); /* all or nothing */
+	if (result == REWRITE_DEEP)
+		return "550 5.4.6 Aliases are nested too deep";
+	if (result == REWRITE_TOO_MANY)
+		return "452 4.5.3 Too many recipients";
 	original = span_text(address);
 	for (i = before; i < to->count; i++)
 		envelope_add(&d->envelope, to->item[i], original);

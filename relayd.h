@@ -922,11 +922,12 @@ struct submit;
 /* sched may be NULL: messages are only stored (--stdio). */
 struct submit *submit_new(struct loop *l, struct queue *q, struct sched *sched,
     struct config *config);
+/* Whatever its sessions do; no queue_sync() may follow while submit_busy(). */
 void submit_free(struct submit *s);
 
 /*
- * Open a listener: binds l->address, or adopts fd (socket activation) unless
- * it is -1.  A stale unix socket file is replaced, a living one is EADDRINUSE.
+ * Open a listener: binds l->address, or adopts fd (socket activation; it stays
+ * open over reloads) unless it is -1.
  * returns 0, or -1 with errno and a line of text in error.
  */
 int submit_listen(struct submit *s, const struct config_listen *l, int fd,

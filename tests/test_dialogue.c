@@ -10,66 +10,63 @@
 
 /* ---- commands ---- */
 
+static const struct {
+	const char *text;
+	const char *codes;
+} commands[] = {
+	{ "", "220 open" }, { "\r\n", "220 500 open" },            /* A8 */
+	{ HELLO "RCPT TO:<c@d.example>\r\n", "220 250 503 open" }, /* A11 */
+	{ HELLO "DATA\r\n", "220 250 503 open" },                  /* A12 */
+	{ HELLO "MAIL FROM:<>\r\nDATA\r\n", "220 250 250 554 open" },
+	{ HELLO ENVELOPE HELLO "RCPT TO:<c@d.example>\r\n", /* A14 */
+	    "220 250 250 250 250 503 open" },
+	{ "RSET x\r\nRSET\r\n", "220 501 250 open" }, /* A15 */
+	{ HELLO ENVELOPE "RSET\r\nDATA\r\n", "220 250 250 250 250 503 open" },
+	{ "EHLO\r\nHELO\r\nEHLO \r\n", "220 501 501 501 open" },
+	{ "EHLO <script>\x1b[31m\r\n", "220 501 open" }, /* A21 */
+	{ "EHLO [127.0.0.1]\r\nEHLO [IPv6:::1]\r\nEHLO a_b\r\n",
+	    "220 250 250 250 open" },          /* A22 */
+	{ "HELO x\nMAIL FROM:<a@b.example>\n", /* A23 */
+	    "220 250 250 open" },
+	{ HELLO "MAIL FROM:<a@b.example>\r\r\n"
+		"MAIL FROM:<a@b.example\r>\r\n", /* A24 */
+	    "220 250 500 500 open" },
+	{ HELLO "MAIL  FROM:<a@b.example>\r\n", "220 250 501 open" },
+	{ HELLO "MAIL FROM: <a@b.example>\r\n", "220 250 250 open" },
+	{ HELLO "MAIL FROM:<\xc3\xa4@b.example>\r\n", /* A34 */
+	    "220 250 553 open" },
+	{ HELLO "MAIL FROM:<a@b.example> SMTPUTF8\r\n"
+		"RCPT TO:<\xc3\xa4@b.example>\r\n",
+	    "220 250 250 250 open" },
+	{ HELLO "MAIL FROM:<a@b.example>\r\n"
+		"RCPT TO:<\xc3\xa4@b.example>\r\n",
+	    "220 250 250 553 open" },
+	{ HELLO "MAIL FROM:<> SIZE=1048576\r\n", "220 250 250 open" },
+	{ HELLO "MAIL FROM:<> SIZE=1048577\r\n", "220 250 552 open" },
+	{ HELLO "MAIL FROM:<> SIZE=99999999999999999999\r\n",
+	    "220 250 552 open" }, /* A41 */
+	{ HELLO "MAIL FROM:<> FOO=BAR\r\n", "220 250 555 open" },
+	{ HELLO "MAIL FROM:<>\r\nRCPT TO:<>\r\n", "220 250 250 501 open" },
+	{ HELLO "MAIL FROM:<>\r\nMAIL FROM:<>\r\n", "220 250 250 503 open" },
+	{ "MAIL FROM:<>\r\n", "220 503 open" },
+	{ HELLO ENVELOPE "DATA x\r\n", "220 250 250 250 501 open" },
+	{ "AUTH PLAIN x\r\nSTARTTLS\r\nEXPN x\r\n", /* A53 */
+	    "220 503 502 502 open" },
+	{ "NOOP x\r\nHELP\r\nVRFY x\r\n", "220 250 214 252 open" },
+	{ "QUIT\r\nNOOP\r\n", "220 221 closed" }, /* A52 */
+	{ "GET / HTTP/1.1\r\nHost: x\r\n", "220 421 closed" },
+	{ "X\r\nHost: x\r\n", "220 500 421 closed" }, /* A49 */
+	{ "\x16\x03\x01\x02", "220 500 closed" },     /* A50 */
+};
+
 static void
 commands_get_their_replies(void **state)
 {
-	static const struct {
-		const char *text;
-		const char *codes;
-	} cases[] = {
-		{ "", "220 open" }, { "\r\n", "220 500 open" }, /* A8 */
-		{ HELLO "RCPT TO:<c@d.example>\r\n",
-		    "220 250 503 open" },                 /* A11 */
-		{ HELLO "DATA\r\n", "220 250 503 open" }, /* A12 */
-		{ HELLO "MAIL FROM:<>\r\nDATA\r\n", "220 250 250 554 open" },
-		{ HELLO ENVELOPE HELLO "RCPT TO:<c@d.example>\r\n", /* A14 */
-		    "220 250 250 250 250 503 open" },
-		{ "RSET x\r\nRSET\r\n", "220 501 250 open" }, /* A15 */
-		{ HELLO ENVELOPE "RSET\r\nDATA\r\n",
-		    "220 250 250 250 250 503 open" },
-		{ "EHLO\r\nHELO\r\nEHLO \r\n", "220 501 501 501 open" },
-		{ "EHLO <script>\x1b[31m\r\n", "220 501 open" }, /* A21 */
-		{ "EHLO [127.0.0.1]\r\nEHLO [IPv6:::1]\r\nEHLO a_b\r\n",
-		    "220 250 250 250 open" },          /* A22 */
-		{ "HELO x\nMAIL FROM:<a@b.example>\n", /* A23 */
-		    "220 250 250 open" },
-		{ HELLO "MAIL FROM:<a@b.example>\r\r\n"
-			"MAIL FROM:<a@b.example\r>\r\n", /* A24 */
-		    "220 250 500 500 open" },
-		{ HELLO "MAIL  FROM:<a@b.example>\r\n", "220 250 501 open" },
-		{ HELLO "MAIL FROM: <a@b.example>\r\n", "220 250 250 open" },
-		{ HELLO "MAIL FROM:<\xc3\xa4@b.example>\r\n", /* A34 */
-		    "220 250 553 open" },
-		{ HELLO "MAIL FROM:<a@b.example> SMTPUTF8\r\n"
-			"RCPT TO:<\xc3\xa4@b.example>\r\n",
-		    "220 250 250 250 open" },
-		{ HELLO "MAIL FROM:<a@b.example>\r\n"
-			"RCPT TO:<\xc3\xa4@b.example>\r\n",
-		    "220 250 250 553 open" },
-		{ HELLO "MAIL FROM:<> SIZE=1048576\r\n", "220 250 250 open" },
-		{ HELLO "MAIL FROM:<> SIZE=1048577\r\n", "220 250 552 open" },
-		{ HELLO "MAIL FROM:<> SIZE=99999999999999999999\r\n",
-		    "220 250 552 open" }, /* A41 */
-		{ HELLO "MAIL FROM:<> FOO=BAR\r\n", "220 250 555 open" },
-		{ HELLO "MAIL FROM:<>\r\nRCPT TO:<>\r\n",
-		    "220 250 250 501 open" },
-		{ HELLO "MAIL FROM:<>\r\nMAIL FROM:<>\r\n",
-		    "220 250 250 503 open" },
-		{ "MAIL FROM:<>\r\n", "220 503 open" },
-		{ HELLO ENVELOPE "DATA x\r\n", "220 250 250 250 501 open" },
-		{ "AUTH PLAIN x\r\nSTARTTLS\r\nEXPN x\r\n", /* A53 */
-		    "220 503 502 502 open" },
-		{ "NOOP x\r\nHELP\r\nVRFY x\r\n", "220 250 214 252 open" },
-		{ "QUIT\r\nNOOP\r\n", "220 221 closed" }, /* A52 */
-		{ "GET / HTTP/1.1\r\nHost: x\r\n", "220 421 closed" },
-		{ "X\r\nHost: x\r\n", "220 500 421 closed" }, /* A49 */
-		{ "\x16\x03\x01\x02", "220 500 closed" },     /* A50 */
-	};
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		play_text(cases[i].text, cases[i].codes);
+	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		play_text(commands[i].text, commands[i].codes);
 	play(SPAN("EHLO a\0b\r\n"), "220 500 open"); /* A20 */
 	assert_int_equal(world.begun, 0);
 	assert_true(logged("TLS on a plain port"));
@@ -166,8 +163,8 @@ recipients_have_a_limit_and_are_delivered_to_once(void **state)
 	play_text(HELLO "MAIL FROM:<a@b.example>\r\nRCPT TO:<1@d.example>\r\n"
 			"RCPT TO:<2@d.example>\r\nRCPT TO:<1@d.example>\r\n"
 			"RCPT TO:<3@d.example>\r\nRCPT TO:<4@d.example>\r\n"
-			"BDAT 0 LAST\r\n",
-	    "220 250 250 250 250 250 250 452 250 open");
+			"RCPT TO:<2@d.example>\r\nBDAT 0 LAST\r\n",
+	    "220 250 250 250 250 250 250 452 250 250 open");
 	assert_string_equal(buf_text(&world.message[0].envelope),
 	    "a@b.example<a@b.example> userid 1000 1000:"
 	    " 1@d.example<1@d.example> 2@d.example<2@d.example>"
@@ -340,65 +337,65 @@ bare_newlines_are_rejected_where_that_is_wanted(void **state)
 	buf_free(&got);
 }
 
+static const struct {
+	const char *text; /* after HELLO */
+	const char *codes;
+	const char *body; /* of the message stored, or NULL */
+} chunks[] = {
+	{ ENVELOPE "BDAT 5 LAST\r\nhello", /* B29 */
+	    "220 250 250 250 250 open", "hello\r\n" },
+	{ ENVELOPE "BDAT 0 LAST\r\n", "220 250 250 250 250 open",
+	    "" },                                    /* B30 */
+	{ ENVELOPE "BDAT 5\r\nhelloBDAT 0 LAST\r\n", /* B32 */
+	    "220 250 250 250 250 250 open", "hello\r\n" },
+	{ ENVELOPE "BDAT\r\nQUIT\r\n", "220 250 250 250 501 closed",
+	    NULL }, /* B31 */
+	{ ENVELOPE "BDAT x\r\n", "220 250 250 250 501 closed", NULL },
+	{ ENVELOPE "BDAT -1\r\n", "220 250 250 250 501 closed", NULL },
+	{ ENVELOPE "BDAT 5 FIRST\r\n", "220 250 250 250 501 closed", NULL },
+	{ ENVELOPE "BDAT 18446744073709551616 LAST\r\n",
+	    "220 250 250 250 501 closed", NULL },
+	{ "BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n", "220 250 503 250 open",
+	    NULL }, /* B33 */
+	{ "MAIL FROM:<>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
+	    "220 250 250 554 250 open", NULL },
+	{ "MAIL FROM:<>\r\nRCPT TO:<x@>\r\nBDAT 6 LAST\r\nQUIT\r\n",
+	    "220 250 250 501 554 open", NULL },            /* B34 */
+	{ ENVELOPE "DATA\r\n.\r\nBDAT 6 LAST\r\nQUIT\r\n", /* B35 */
+	    "220 250 250 250 354 250 503 open", "" },
+	{ ENVELOPE "BDAT 5\r\nhelloDATA\r\nRCPT TO:<x@y.example>\r\n",
+	    "220 250 250 250 250 503 503 open", NULL },
+	{ ENVELOPE "BDAT 5\r\nhelloRSET\r\nBDAT 0 LAST\r\n",
+	    "220 250 250 250 250 250 503 open", NULL },
+	{ ENVELOPE "BDAT 10 LAST\r\nQUIT\r\nabcd", /* B36 */
+	    "220 250 250 250 250 open", "QUIT\r\nabcd\r\n" },
+	{ ENVELOPE "BDAT 1 LAST\r\n.", "220 250 250 250 250 open",
+	    ".\r\n" },                   /* B40 */
+	{ ENVELOPE "DATA\r\na\r\n.\r\n", /* B1 */
+	    "220 250 250 250 354 250 open", "a\r\n" },
+	{ ENVELOPE "DATA\r\n..\r\n...\r\n.a\r\n.\r\n", /* B20 */
+	    "220 250 250 250 354 250 open", ".\r\n..\r\na\r\n" },
+};
+
 static void
 chunks_are_counted_not_read(void **state)
 {
-	static const struct {
-		const char *text; /* after HELLO */
-		const char *codes;
-		const char *body; /* of the message stored, or NULL */
-	} cases[] = {
-		{ ENVELOPE "BDAT 5 LAST\r\nhello", /* B29 */
-		    "220 250 250 250 250 open", "hello\r\n" },
-		{ ENVELOPE "BDAT 0 LAST\r\n", "220 250 250 250 250 open",
-		    "" },                                    /* B30 */
-		{ ENVELOPE "BDAT 5\r\nhelloBDAT 0 LAST\r\n", /* B32 */
-		    "220 250 250 250 250 250 open", "hello\r\n" },
-		{ ENVELOPE "BDAT\r\nQUIT\r\n", "220 250 250 250 501 closed",
-		    NULL }, /* B31 */
-		{ ENVELOPE "BDAT x\r\n", "220 250 250 250 501 closed", NULL },
-		{ ENVELOPE "BDAT -1\r\n", "220 250 250 250 501 closed", NULL },
-		{ ENVELOPE "BDAT 5 FIRST\r\n", "220 250 250 250 501 closed",
-		    NULL },
-		{ ENVELOPE "BDAT 18446744073709551616 LAST\r\n",
-		    "220 250 250 250 501 closed", NULL },
-		{ "BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n", "220 250 503 250 open",
-		    NULL }, /* B33 */
-		{ "MAIL FROM:<>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
-		    "220 250 250 554 250 open", NULL },
-		{ "MAIL FROM:<>\r\nRCPT TO:<x@>\r\nBDAT 6 LAST\r\nQUIT\r\n",
-		    "220 250 250 501 554 open", NULL },            /* B34 */
-		{ ENVELOPE "DATA\r\n.\r\nBDAT 6 LAST\r\nQUIT\r\n", /* B35 */
-		    "220 250 250 250 354 250 503 open", "" },
-		{ ENVELOPE "BDAT 5\r\nhelloDATA\r\nRCPT TO:<x@y.example>\r\n",
-		    "220 250 250 250 250 503 503 open", NULL },
-		{ ENVELOPE "BDAT 5\r\nhelloRSET\r\nBDAT 0 LAST\r\n",
-		    "220 250 250 250 250 250 503 open", NULL },
-		{ ENVELOPE "BDAT 10 LAST\r\nQUIT\r\nabcd", /* B36 */
-		    "220 250 250 250 250 open", "QUIT\r\nabcd\r\n" },
-		{ ENVELOPE "BDAT 1 LAST\r\n.", "220 250 250 250 250 open",
-		    ".\r\n" },                   /* B40 */
-		{ ENVELOPE "DATA\r\na\r\n.\r\n", /* B1 */
-		    "220 250 250 250 354 250 open", "a\r\n" },
-		{ ENVELOPE "DATA\r\n..\r\n...\r\n.a\r\n.\r\n", /* B20 */
-		    "220 250 250 250 354 250 open", ".\r\n..\r\na\r\n" },
-	};
 	struct buf text = { 0 };
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
 		buf_clear(&text);
 		buf_add_text(&text, HELLO);
-		buf_add_text(&text, cases[i].text);
-		play(buf_span(&text), cases[i].codes);
-		assert_int_equal(stored(), cases[i].body != NULL);
-		if (cases[i].body != NULL)
+		buf_add_text(&text, chunks[i].text);
+		play(buf_span(&text), chunks[i].codes);
+		assert_int_equal(stored(), chunks[i].body != NULL);
+		if (chunks[i].body != NULL)
 			assert_string_equal(
 			    strstr(buf_text(&world.message[0].content),
 				"\r\n\r\n") +
 				4,
-			    cases[i].body);
+			    chunks[i].body);
 		assert_int_equal(left_over(), 0);
 		forget_messages();
 	}

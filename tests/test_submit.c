@@ -381,6 +381,21 @@ octets_alone_buy_no_time(void **state)
 }
 
 static void
+a_command_buys_time(void **state)
+{
+	struct buf replies = { 0 };
+	int i, fd = open_session();
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		pass(299);
+		assert_true(tell_text(fd, "NOOP\r\n", &replies));
+	}
+	(void)close(fd);
+	buf_free(&replies);
+}
+
+static void
 patience_is_short_when_seats_are_few(void **state)
 {
 	struct buf replies = { 0 };
@@ -717,6 +732,7 @@ main(void)
 		TEST(no_seat_beyond_the_limit),
 		TEST(a_silent_client_is_sent_away_in_time),
 		TEST(octets_alone_buy_no_time),
+		TEST(a_command_buys_time),
 		TEST(patience_is_short_when_seats_are_few),
 		TEST(content_has_to_keep_a_rate),
 		TEST(a_client_that_does_not_read_is_bounded_in_memory_and_time),
