@@ -98,7 +98,9 @@ check: check-unit check-system
 check-unit: $(UNITS)
 	@set -e; for t in $(UNITS); do echo "== $$t"; $$t; done
 
+# The programs that the tests talk to are unpacked, not installed.
 check-system: all
+	tests/peers.sh
 	RELAYD_BIN=$(abspath $(BIN)) $(PYTHON) -m pytest -q -n 4 tests
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all \
@@ -107,11 +109,81 @@ asan:
 	$(MAKE) BUILD=build/asan BIN=build/asan HARDENING=-fPIE \
 	    SPECIAL='$(ASAN)' check
 
+# Everything with the other compiler too, then what only linters see.
+C_FILES = $(wildcard *.c *.h tests/*.c)
+MAN_PAGES = $(wildcard man/*.[1-9])
+lint: all $(UNITS:%=%.o)
+	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang \
+	    build/clang/relayd build/clang/sendmail build/clang/relayctl \
+	    $(UNITS:$(BUILD)/%=build/clang/%.o)
+	tests/layers.sh $(BUILD) $(LAYERS) system relayd
+	clang-format --dry-run -Werror $(C_FILES)
+	ls *.c | xargs -P 2 -n 4 clang-tidy -quiet --extra-arg=-std=c11 \
+	    --extra-arg=-D_GNU_SOURCE $(PATHS:%=--extra-arg=%)
+	cppcheck -q --std=c11 -j 2 --enable=warning,performance,portability \
+	    --inline-suppr --error-exitcode=1 -D_GNU_SOURCE $(PATHS) *.c
+	mandoc -T lint -W warning $(MAN_PAGES)
+	shellcheck .ci/run tests/*.sh
+
+format:
+	clang-format -i $(C_FILES)
+
+# ---- installing ----
+
+BIN_DIR = $(PREFIX)/bin
+SBIN_DIR = $(PREFIX)/sbin
+MAN_DIR = $(PREFIX)/share/man
+UNIT_DIR = $(PREFIX)/lib/systemd/system
+FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
+    -e 's|@LOCALSTATEDIR@|$(LOCALSTATEDIR)|g' \
+    -e 's|@RUNSTATEDIR@|$(RUNSTATEDIR)|g'
+
+install: all
+	install -d $(DESTDIR)$(SBIN_DIR) $(DESTDIR)$(BIN_DIR) \
+	    $(DESTDIR)$(MAN_DIR)/man5 $(DESTDIR)$(MAN_DIR)/man8 \
+	    $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
+	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(SYSCONFDIR)/relayd
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(SBIN_DIR)
+	ln -sf ../sbin/sendmail $(DESTDIR)$(BIN_DIR)/mailq
+	ln -sf ../sbin/sendmail $(DESTDIR)$(BIN_DIR)/newaliases
+	install -m 644 man/*.5 $(DESTDIR)$(MAN_DIR)/man5
+	install -m 644 man/*.8 $(DESTDIR)$(MAN_DIR)/man8
+	$(FILL_IN) systemd/relayd.service.in \
+	    >$(DESTDIR)$(UNIT_DIR)/relayd.service
+	$(FILL_IN) systemd/relayd.socket.in >$(DESTDIR)$(UNIT_DIR)/relayd.socket
+	$(FILL_IN) systemd/sysusers.conf.in \
+	    >$(DESTDIR)$(PREFIX)/lib/sysusers.d/relayd.conf
+	$(FILL_IN) systemd/tmpfiles.conf.in \
+	    >$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/relayd.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/relayd/relayd.conf ] || install -m 644 \
+	    relayd.conf.example $(DESTDIR)$(SYSCONFDIR)/relayd/relayd.conf
+
+# Become the machine's sendmail; another mail system's files are not touched.
+MTA_LINKS = /usr/sbin/sendmail=$(SBIN_DIR)/sendmail \
+    /usr/lib/sendmail=$(SBIN_DIR)/sendmail \
+    /usr/bin/mailq=$(BIN_DIR)/mailq /usr/bin/newaliases=$(BIN_DIR)/newaliases
+install-mta:
+	@for link in $(MTA_LINKS); do \
+	    path=$${link%%=*}; ours=$${link#*=}; there=$(DESTDIR)$$path; \
+	    [ "$$path" != "$$ours" ] || continue; \
+	    [ ! -e "$$there" ] && [ ! -L "$$there" ] || \
+	    [ "$$(readlink "$$there")" = "$$ours" ] || { \
+	        echo "$$there is not relayd's: remove the other mail system" \
+	            "first" >&2; exit 1; }; \
+	done
+	@for link in $(MTA_LINKS); do \
+	    path=$${link%%=*}; ours=$${link#*=}; there=$(DESTDIR)$$path; \
+	    [ "$$path" != "$$ours" ] || continue; \
+	    mkdir -p "$$(dirname "$$there")" && ln -sf "$$ours" "$$there" && \
+	    echo "$$there -> $$ours"; \
+	done
+
 clean:
 	rm -rf build
 	rm -f relayd sendmail relayctl mailq newaliases
 
-.PHONY: all check check-unit check-system asan clean
+.PHONY: all check check-unit check-system asan lint format install \
+    install-mta clean
 .SECONDARY:
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)

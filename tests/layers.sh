@@ -1,0 +1,57 @@
+#!/bin/sh
+# Fail when a file uses a function of a file above it, or includes a header
+# that another file keeps to itself.
+#
+# usage: tests/layers.sh DIRECTORY_OF_OBJECTS LAYER ...  (the lowest first)
+set -eu
+
+objects=$1
+shift
+# header=the only files that may include it
+owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
+    dirent.h=queue,walk curl/=conn openssl/=conn
+    spool.h=spool,queue,entry,walk sched.h=due,settle,sched
+    system.h=system,relayd,relayctl_check"
+bad=0
+
+for layer in "$@"; do
+	nm -g "$objects/$layer.o" | awk -v layer="$layer" '
+	    $2 ~ /^[TDBR]$/ { print "defines", $3, layer }
+	    $1 == "U" { print "uses", $2, layer }'
+done | awk -v order="$*" '
+BEGIN { n = split(order, o); for (i = 1; i <= n; i++) rank[o[i]] = i }
+$1 == "defines" { home[$2] = $3 }
+$1 == "uses" { name[++k] = $2; user[k] = $3 }
+END {
+	for (i = 1; i <= k; i++) {
+		h = home[name[i]]
+		if (h != "" && rank[h] > rank[user[i]]) {
+			printf "%s.c uses %s() of %s.c, which is above it\n",
+			    user[i], name[i], h
+			bad = 1
+		}
+	}
+	exit bad
+}' || bad=1
+
+for owner in $owners; do
+	header=${owner%=*}
+	files=,${owner#*=},
+	for user in $(grep -l "^#include [<\"]$header" ./*.c); do
+		name=$(basename "$user" .c)
+		case $files in
+		*,"$name",*) ;;
+		*)
+			echo "$name.c includes $header, which is for ${owner#*=}"
+			bad=1
+			;;
+		esac
+	done
+done
+
+lines=$(wc -l <relayd.h)
+if [ "$lines" -gt 800 ]; then
+	echo "relayd.h has $lines lines; 800 is the most"
+	bad=1
+fi
+exit "$bad"
