@@ -268,7 +268,8 @@ session_flush(struct session *s)
 		if (n >= 0) {
 			buf_drop(&s->output, (size_t)n);
 		} else if (errno != EINTR) {
-			session_log_after(s, "lost connection");
+			if (s->state != CLOSING) /* who says QUIT may go */
+				session_log_after(s, "lost connection");
 			s->gone = true;
 		}
 	}

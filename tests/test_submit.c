@@ -520,6 +520,20 @@ replies_reach_a_client_that_closed_its_own_side(void **state)
 }
 
 static void
+quitting_without_waiting_loses_nothing(void **state)
+{
+	struct span text = SPAN(HELLO "QUIT\r\n");
+	int fd = open_session();
+
+	(void)state;
+	assert_int_equal(send(fd, text.data, text.len, 0), text.len);
+	(void)close(fd);
+	turn();
+	assert_int_equal(world.ended, 1);
+	assert_false(logged("lost connection"));
+}
+
+static void
 a_session_may_come_from_a_file(void **state)
 {
 	char got[2000];
@@ -738,6 +752,7 @@ main(void)
 		TEST(a_client_that_does_not_read_is_bounded_in_memory_and_time),
 		TEST(a_stop_lets_messages_end_and_takes_no_new_ones),
 		TEST(replies_reach_a_client_that_closed_its_own_side),
+		TEST(quitting_without_waiting_loses_nothing),
 		TEST(a_session_may_come_from_a_file),
 		TEST(a_message_of_our_own_goes_the_same_way),
 		TEST(aliases_are_read_again_when_they_change),
