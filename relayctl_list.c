@@ -116,13 +116,14 @@ print_json(const struct listing *l)
 
 /* As Postfix's mailq has it. */
 static void
-print_text(const struct listing *l)
+print_text(const struct listing *l, bool failed)
 {
 	uint64_t octets = 0;
 	size_t i;
 
 	if (l->count == 0) {
-		(void)puts("Mail queue is empty");
+		(void)puts(
+		    failed ? "No message has failed" : "Mail queue is empty");
 		return;
 	}
 	(void)puts("-Queue ID-    --Size--- ----Arrival Time---  "
@@ -164,7 +165,7 @@ listing_print(struct listing *l, const struct report_filter *f, bool json)
 	if (json)
 		print_json(l);
 	else if (l->count > 0 || f->id_count == 0)
-		print_text(l);
+		print_text(l, f->failed);
 	return tell_missing(l, f);
 }
 
