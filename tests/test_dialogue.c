@@ -402,6 +402,34 @@ chunks_are_counted_not_read(void **state)
 	buf_free(&text);
 }
 
+/* A5 */
+static void
+data_before_its_354_is_for_this_machine_only(void **state)
+{
+	struct peer peer = { .uid = -1, .may_relay = true };
+	struct sessions all = { .loop = world.loop, .config = &world.config };
+	struct buf replies = { 0 }, got = { 0 };
+	int fd[2];
+
+	(void)state;
+	play_text(HELLO ENVELOPE "DATA\r\nx\r\n.\r\n",
+	    "220 250 250 250 354 250 open");
+	all.intake = intake_new(world.loop, NULL, NULL, &world.config);
+	assert_int_equal(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	session_start(session_new(&all, fd[1], fd[1], &peer));
+	assert_false(
+	    tell_text(fd[0], HELLO ENVELOPE "DATA\r\nx\r\n.\r\n", &replies));
+	codes(&replies, &got);
+	assert_string_equal(buf_text(&got), "220 250 250 250 554");
+	assert_int_equal(stored(), 1);
+	(void)close(fd[0]);
+	sessions_end(&all);
+	intake_free(all.intake);
+	buf_free(&replies);
+	buf_free(&got);
+}
+
 /* ---- commit ---- */
 
 static void
@@ -607,6 +635,7 @@ main(void)
 		TEST(nothing_but_crlf_dot_crlf_ends_a_message),
 		TEST(bare_newlines_are_rejected_where_that_is_wanted),
 		TEST(chunks_are_counted_not_read),
+		TEST(data_before_its_354_is_for_this_machine_only),
 		TEST(nothing_is_promised_before_the_commit),
 		TEST(a_client_gone_during_the_commit_leaves_its_message),
 		TEST(a_commit_that_fails_is_refused_and_the_next_one_works),
