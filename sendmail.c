@@ -377,7 +377,7 @@ hand_over(const struct options *o, const struct mail *mail,
 		status = talk_envelope(&t, mail, told);
 	if (status == EX_OK && m != NULL)
 		status = talk_content(&t, m, told);
-	talk_close(&t, status != EX_OK || m == NULL);
+	talk_close(&t);
 	return status;
 }
 
@@ -452,7 +452,7 @@ talk_smtp(const struct options *o, char **arguments)
 		(void)write_all(STDOUT_FILENO,
 		    SPAN("421 4.3.2 relayd is not running\r\n"));
 	complain(buf_span(&told));
-	talk_close(&t, false);
+	talk_close(&t);
 	buf_free(&told);
 	return status;
 }

@@ -39,6 +39,7 @@ struct talk {
 	int fd; /* -1 before talk_open() */
 	pid_t child; /* "relayd --stdio" when the daemon is down; else 0 */
 	bool verbose; /* show the dialogue on stderr */
+	bool quit;    /* QUIT has been said */
 	bool closed;  /* nothing more can be read, nor may be written */
 	unsigned can; /* SMTP_CAN_* */
 	uint64_t size_limit; /* 0: not told */
@@ -72,7 +73,7 @@ int talk_envelope(struct talk *t, const struct mail *mail,
 /* Hand over the content; 0: the message is durable. */
 int talk_content(struct talk *t, const struct message *m,
     struct buf *error);
-/* End the dialogue; reset: give the transaction up before. */
-void talk_close(struct talk *t, bool reset);
+/* End the dialogue; a transaction that is open is given up. */
+void talk_close(struct talk *t);
 
 #endif

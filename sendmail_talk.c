@@ -95,6 +95,7 @@ send_all(struct talk *t, struct span text, size_t replies, struct buf *error)
 		ready = wait_for(t, events, deadline_ms);
 		if (ready == 0) {
 			buf_add_text(error, "relayd takes no more data\n");
+			t->closed = true;
 			return EX_TEMPFAIL;
 		}
 		if ((ready & POLLIN) != 0)
@@ -376,6 +377,17 @@ send_file(struct talk *t, const struct message *m, struct buf *error)
 	return status;
 }
 
+/* End the dialogue; reset: give the transaction up before. */
+static int
+quit(struct talk *t, bool reset, struct buf *error)
+{
+	struct span words = reset ? SPAN("RSET\r\nQUIT\r\n") : SPAN("QUIT\r\n");
+
+	show_lines(t, words);
+	t->quit = true;
+	return send_all(t, words, 1, error);
+}
+
 int
 talk_content(struct talk *t, const struct message *m, struct buf *error)
 {
@@ -398,6 +410,10 @@ talk_content(struct talk *t, const struct message *m, struct buf *error)
 	buf_free(&out);
 	if (status == EX_OK)
 		status = send_file(t, m, error);
+	/* Whatever becomes of the message, this ends the dialogue; sent now it
+	 * costs no round trip. */
+	if (status == EX_OK)
+		status = quit(t, false, error);
 	cut = status != EX_OK || t->closed;
 	if (status == EX_OK)
 		status = expect_ok(t, false, error);
@@ -411,21 +427,17 @@ talk_content(struct talk *t, const struct message *m, struct buf *error)
 }
 
 void
-talk_close(struct talk *t, bool reset)
+talk_close(struct talk *t)
 {
-	struct span words = reset ? SPAN("RSET\r\nQUIT\r\n") : SPAN("QUIT\r\n");
 	int64_t deadline_ms = now_ms() + GOODBYE_WAIT_MS;
-	/* With a message that is safe the caller can go. */
-	bool wait = reset || t->child > 0;
+	struct buf error = { 0 };
 
-	if (t->fd != -1 && !t->closed) {
-		show_lines(t, words);
-		(void)!write(t->fd, words.data, words.len);
-		while (wait && !t->closed &&
-		    wait_for(t, POLLIN, deadline_ms) != 0) {
-			t->used = t->input.len;
-			fill(t);
-		}
+	if (t->fd != -1 && !t->quit && !t->closed)
+		(void)quit(t, true, &error);
+	/* A client that is gone before 221 would show in the daemon's log. */
+	while (t->quit && !t->closed && wait_for(t, POLLIN, deadline_ms) != 0) {
+		t->used = t->input.len;
+		fill(t);
 	}
 	fd_close(&t->fd);
 	/* Until it has ended the spool is locked. */
@@ -433,4 +445,5 @@ talk_close(struct talk *t, bool reset)
 		while (waitpid(t->child, NULL, 0) == -1 && errno == EINTR)
 			continue;
 	buf_free(&t->input);
+	buf_free(&error);
 }
