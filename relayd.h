@@ -9,9 +9,13 @@
  * otherwise.  A struct span is borrowed for the duration of the call.  A
  * number's unit stands in its name or comment; plain waits are in seconds.
  * Memory running out ends the process with EX_TEMPFAIL (see mem_alloc).
+ *
+ * (Set by hand, as a table: clang-format would break its columns.)
  */
 #ifndef RELAYD_H
 #define RELAYD_H
+
+/* clang-format off */
 
 #include <sys/types.h>
 
@@ -25,60 +29,28 @@
 #define PRINTF_LIKE(format, first) \
 	__attribute__((__format__(__printf__, format, first)))
 
-/* Limits on what comes from outside; each has a test at its edge. */
-enum {
-	LIMIT_LOCAL_PART = 64,		/* RFC 5321, 4.5.3.1.1 */
-	LIMIT_DOMAIN = 255,		/* 4.5.3.1.2 */
-	LIMIT_LABEL = 63,		/* RFC 1035, 2.3.4 */
-	LIMIT_ADDRESS = 254,		/* a path less its brackets, 4.5.3.1.3 */
-	LIMIT_COMMAND = 2048,		/* a command line with its CRLF */
-	LIMIT_COMMAND_FLOOD = 64 << 10, /* without any LF: the peer is no SMTP */
-	LIMIT_HEADER = 1 << 20,		/* the header section, octets */
-	LIMIT_HEADER_FIELD = 100 << 10, /* one field with its folding */
-	LIMIT_HEADER_FIELDS = 1000,
-	LIMIT_RECEIVED = 50,		/* more is a loop (RFC 5321, 6.3) */
-	LIMIT_ALIAS_DEPTH = 20,
-	LIMIT_ERRORS = 20,		/* refused commands a session */
-	LIMIT_JUNK = 100,		/* NOOP, RSET ... between two messages */
-	LIMIT_REPLY_LINE = 4 << 10,	/* a reply of the relayhost ... */
-	LIMIT_REPLY_LINES = 128,
-	LIMIT_REPLY = 64 << 10,
-	LIMIT_REPLY_KEPT = 1 << 10,	/* what is kept of it for log and queue */
-	LIMIT_LOG_LINE = 1 << 10,
-	LIMIT_CONFIG_FILE = 1 << 20,
-	LIMIT_ALIASES_FILE = 16 << 20,
-	LIMIT_SECRET = 16 << 10,
-};
-
 /* ---- log.c: one line per event ------------------------------------------ */
 
 enum log_target { LOG_TO_AUTO, LOG_TO_SYSLOG, LOG_TO_STDERR };
 
 enum log_level {
-	LOG_LEVEL_ERROR,
-	LOG_LEVEL_WARNING,
-	LOG_LEVEL_INFO,
-	LOG_LEVEL_DEBUG,
+	LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG
 };
 
 /*
- * Choose where lines go and which are left out.  LOG_TO_AUTO is stderr when
- * that is a pipe, a terminal or the journal, else syslog.  May be called
- * again (reload).  Before the first call lines go to stderr from "info" up.
- *
- * On stderr a line starts with the time and host as in a syslog file, so that
+ * Choose where lines go and which are left out, now or anew.  LOG_TO_AUTO is
+ * stderr when that is a pipe, a file, a terminal or the journal, else syslog.
+ * On stderr a line starts with time and host as in a syslog file, so that
  * pflogsumm reads it; not on the journal, which adds its own.
  */
 void log_open(enum log_target target, enum log_level level);
 
 /*
- * Write "relayd/PART[PID]: text", or "relayd[PID]: text" when part is NULL.
- * log_warning() and log_error() put "warning: " and "error: " before the
- * text, as Postfix does.  Never blocks and never fails: lines that could not
- * be written are counted and the count is reported with the next line that
- * can.  A line is printable ASCII and at most LIMIT_LOG_LINE octets; anything
- * else is escaped as \xNN, but text from outside must be given through
- * buf_add_escaped() first so that it can't imitate other fields.
+ * Write "relayd/PART[PID]: text", or "relayd[PID]: text" when part is NULL,
+ * with "warning: " or "error: " before the text as Postfix has it.  Never
+ * blocks nor fails: lines that can't be written are counted, and the count is
+ * reported later.  A line is printable ASCII of at most LIMIT_LOG_LINE octets;
+ * the rest is escaped as \xNN.
  */
 void log_error(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_warning(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -96,8 +68,7 @@ struct span {
 /* Owned bytes that grow; all zero is an empty one. */
 struct buf {
 	char *data;
-	size_t len;
-	size_t size;
+	size_t len, size;
 };
 
 /* Owned NUL-terminated strings; all zero is an empty list. */
@@ -150,6 +121,8 @@ void strings_add(struct strings *list, struct span s); /* copies s */
 void strings_free(struct strings *list); /* the list is empty afterwards */
 bool strings_have(const struct strings *list, struct span s); /* ASCII nocase */
 
+#include "config.h" /* limits, and struct config, which needs the above */
+
 /* ---- util.c: the small things libc lacks -------------------------------- */
 
 struct instant {
@@ -159,7 +132,6 @@ struct instant {
 
 /* The one place that asks the time (tests replace it by --wrap). */
 void clock_read(struct instant *now);
-
 enum { DATE_MAX = 40 };
 /* RFC 5322, 3.3: "Tue, 24 Nov 2026 05:14:29 +0000", local zone. */
 void date_format(char out[DATE_MAX], int64_t wall_ms);
@@ -167,29 +139,22 @@ void date_format(char out[DATE_MAX], int64_t wall_ms);
 int fd_nonblocking(int fd);
 void fd_close(int *fd); /* closes unless -1; *fd = -1; keeps errno */
 int write_all(int fd, struct span s); /* EINTR and short writes handled */
-
-/*
- * Append the content of a regular file.  Never blocks on a FIFO or device
- * (EINVAL), nor reads more than limit octets (EFBIG).
- * st, if not NULL, receives what fstat() said of the very file read.
- */
+/* Append the content of a regular file: EINVAL for a FIFO or device, EFBIG for
+ * more than limit octets.  st (or NULL) receives the fstat() of that file. */
 struct stat;
 int file_read(const char *path, size_t limit, struct buf *out, struct stat *st);
 
 uint64_t random_bits(void); /* from getrandom() */
-
-/* Whole of s: decimal digits, at most max.  No sign, no spaces. */
+/* All of s: decimal digits, at most max; no sign, no spaces. */
 bool parse_number(struct span s, uint64_t max, uint64_t *out);
 bool parse_size(struct span s, uint64_t *octets);    /* "64K" "25M" "1G" "0" */
 bool parse_duration(struct span s, int64_t *seconds); /* "30s" "5m" "4h" "5d" "0" */
-
 /* CRC-32C (Castagnoli) of more data; start with 0. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);
 
 /* ---- loop.c: waits for descriptors, timers and signals ------------------- */
 
 struct loop;
-
 #define LOOP_READ 1u
 #define LOOP_WRITE 2u
 
@@ -219,13 +184,10 @@ void loop_timer_clear(struct loop *l, struct timer *t); /* fine if not running *
 
 /* Block signo and have handler called from the loop instead. */
 int loop_signal(struct loop *l, int signo, void (*handler)(void *arg), void *arg);
-
 /* Call handler at the end of every turn, in the order of registration. */
 void loop_at_turn_end(struct loop *l, void (*handler)(void *arg), void *arg);
 void loop_hurry(struct loop *l); /* the next turn does not wait */
-
 struct instant loop_now(const struct loop *l); /* read once per turn */
-
 int loop_run(struct loop *l);	/* until loop_stop(): 0; -1 if waiting fails */
 int loop_turn(struct loop *l);	/* one turn (tests) */
 void loop_stop(struct loop *l);
@@ -233,23 +195,11 @@ void loop_stop(struct loop *l);
 /* ---- smtp.c: SMTP grammar; no input or output ---------------------------- */
 
 enum smtp_verb {
-	SMTP_UNKNOWN,
-	SMTP_EHLO,
-	SMTP_HELO,
-	SMTP_MAIL,
-	SMTP_RCPT,
-	SMTP_DATA,
-	SMTP_BDAT,
-	SMTP_RSET,
-	SMTP_NOOP,
-	SMTP_VRFY,
-	SMTP_EXPN,
-	SMTP_HELP,
-	SMTP_QUIT,
-	SMTP_STARTTLS,
-	SMTP_AUTH,
+	SMTP_UNKNOWN, SMTP_EHLO, SMTP_HELO, SMTP_MAIL, SMTP_RCPT, SMTP_DATA,
+	SMTP_BDAT, SMTP_RSET, SMTP_NOOP, SMTP_VRFY, SMTP_EXPN, SMTP_HELP,
+	SMTP_QUIT, SMTP_STARTTLS, SMTP_AUTH,
 	SMTP_HTTP, /* GET, POST, ..., "Host:": a browser, to be hung up on */
-	SMTP_VERBS,
+	SMTP_VERBS
 };
 
 /*
@@ -268,11 +218,9 @@ enum smtp_verb smtp_command(struct span line, struct span *arg);
  * literal.  The null sender is no address.
  */
 bool smtp_address_valid(struct span address, unsigned flags);
-
-/* Split a valid address at its last '@'; domain.data is NULL without one. */
+/* Split a valid one at its last '@'; domain.data is NULL without one. */
 void smtp_address_split(struct span address, struct span *local,
     struct span *domain);
-
 /*
  * Take "FROM:<path> parameters" or "TO:..." apart (keyword: SPAN("FROM:")).
  * address: without brackets and source route; empty for <>.
@@ -342,11 +290,8 @@ struct smtp_decoder {
 	int state;     /* text.c's own */
 	bool bare;     /* a bare LF or CR has been seen */
 };
-
-/*
- * DATA: decode from in, append to out; returns the octets taken.  *end is set
- * when the end of data was among them; what follows is commands.
- */
+/* DATA: append to out; returns the octets taken.  *end is set when the end of
+ * data was among them; what follows is commands. */
 size_t smtp_decode_data(struct smtp_decoder *d, struct span in,
     struct buf *out, bool *end);
 /* BDAT: decode a piece of a chunk, all of it; no dots. */
@@ -385,10 +330,10 @@ const char *header_recipients(struct span header, struct strings *out);
 /* Append text as a display name (RFC 5322, 3.2.5): quoted, on one line; as it
  * is when it is made of encoded words, which quotes would disarm. */
 void header_add_phrase(struct buf *out, struct span text);
+
 /* ---- aliases.c: where mail for local names goes ---------------------------- */
 
 struct aliases;
-
 /*
  * Parse aliases(5): continuation lines, quotes, comments, "*:" catch-all; of
  * two entries for a name the first counts.  Lines and targets that can't be
@@ -405,25 +350,18 @@ const struct strings *aliases_find(const struct aliases *a, struct span local);
 
 /* ---- rewrite.c: headers and addresses on their way in -------------------- */
 
-enum from_mode { FROM_MISSING, FROM_LOCAL, FROM_ALWAYS };
-
 /* What to rewrite by; everything is borrowed. */
 struct rewrite_rules {
-	const char *hostname;
-	const char *origin;
+	const char *hostname, *origin;
 	const struct strings *local_names;
 	const struct aliases *aliases; /* NULL: none */
-	const char *local_to;	       /* "": not set */
-	const char *from;	       /* "": not set */
+	const char *local_to, *from;   /* "": not set */
 	enum from_mode from_mode;
 	size_t recipient_limit;
 };
 
-enum rewrite_result {
-	REWRITE_OK,
-	REWRITE_DEEP,	  /* aliases nested over LIMIT_ALIAS_DEPTH */
-	REWRITE_TOO_MANY, /* over recipient_limit */
-};
+/* DEEP: aliases are nested over LIMIT_ALIAS_DEPTH; TOO_MANY: recipient_limit */
+enum rewrite_result { REWRITE_OK, REWRITE_DEEP, REWRITE_TOO_MANY };
 
 /*
  * The recipients that an accepted address stands for, appended to out unless
@@ -434,8 +372,8 @@ enum rewrite_result {
 enum rewrite_result rewrite_recipient(const struct rewrite_rules *rules,
     struct span address, struct strings *out);
 
-/* The envelope sender to use for what was given ("" is the null sender and
- * stays); owned by the caller. */
+/* The envelope sender to use for what was given ("", the null sender, stays);
+ * the caller's. */
 char *rewrite_sender(const struct rewrite_rules *rules, struct span sender);
 
 /* What Received and the missing fields are made of; everything is borrowed. */
@@ -462,77 +400,9 @@ const char *rewrite_header(const struct rewrite_rules *rules,
 
 /* ---- config.c: relayd.conf into a checked struct config ------------------ */
 
-enum tls_mode { TLS_STARTTLS, TLS_IMPLICIT, TLS_OPPORTUNISTIC, TLS_NONE };
-enum auth_mode { AUTH_AUTO, AUTH_PLAIN, AUTH_LOGIN, AUTH_NONE };
-enum family { FAMILY_ANY, FAMILY_IPV4, FAMILY_IPV6 };
-
-struct config_listen {
-	char *address;	/* as written: "unix:/path", "127.0.0.1:25", "[::1]:25" */
-	mode_t mode;	/* of a unix socket */
-	struct strings allow; /* CIDR blocks; empty: loopback */
-	bool reject_bare_newline;
-	bool implicit;	/* a default one: a warning if it can't be bound */
-	unsigned line;
-};
-
-struct config_relay {
-	char *name;
-	char *host;	/* without brackets */
-	unsigned port;
-	enum tls_mode tls;
-	char *tls_ca_file;	/* the one to use; "" : libcurl's default */
-	bool tls_verify;
-	int tls_min;		/* 12 or 13 */
-	enum auth_mode auth;
-	char *user;		/* "": no login */
-	char *password;		/* from the file; "" when elsewhere */
-	char *password_file;
-	char *password_credential;
-	unsigned connections;
-	unsigned pipeline;
-	unsigned messages_per_connection;
-	unsigned recipients_per_message;
-	int64_t idle;
-	int64_t timeout;
-	int64_t connect_timeout;
-	enum family family;
-	unsigned line;
-};
-
-struct config {
-	char *path;		/* of the file */
-	char *hostname;
-	char *origin;
-	struct strings local_names;
-	char *aliases;		/* "" : none */
-	bool aliases_given;	/* written down: a missing file is a warning */
-	char *local_to;
-	char *spool;
-	char *user;
-	char *control;		/* path of the unix socket, without "unix:" */
-	struct config_listen *listen;
-	size_t listen_count;
-	struct config_relay *relay; /* in file order; at least one */
-	size_t relay_count;
-	char *from;
-	enum from_mode from_mode;
-	uint64_t message_size_limit;
-	size_t recipient_limit;
-	uint64_t min_free_space;
-	unsigned connection_limit;
-	int64_t client_timeout;
-	int64_t *retry;		/* waits after the 1st, 2nd ... failure */
-	size_t retry_count;
-	int64_t queue_lifetime;
-	enum log_target log;
-	enum log_level log_level;
-	unsigned references;
-};
-
 /*
- * Read and check a configuration file.
- * errors   every error, one a line, "FILE:LINE: KEY: text\n".
- * warnings the same for what is legal but unwise.
+ * Read and check a configuration file.  errors receives all of them, one a
+ * line, "FILE:LINE: KEY: text\n"; warnings what is legal but unwise.
  * returns  with one reference, or NULL when there is any error.
  */
 struct config *config_load(const char *path, struct buf *errors,
@@ -540,17 +410,14 @@ struct config *config_load(const char *path, struct buf *errors,
 struct config *config_hold(struct config *c); /* one more reference */
 void config_release(struct config *c);	      /* NULL is fine */
 
-/*
- * The password of a relay, read afresh (as the daemon's user), one trailing
+/* The password of a relay, read afresh (as the daemon's user), a trailing
  * newline dropped.  An empty one is an error; so is a file that others can
- * read (the text has the chmod that mends it).
- * returns 0, or -1 with a line of text for the user in error.
- */
+ * read.  -1: with a line for the user in error, which says what mends it. */
 int config_password(const struct config_relay *r, struct buf *password,
     struct buf *error);
 
-/* Fill in the rules from the configuration (aliases apart). */
-void config_rules(const struct config *c, struct rewrite_rules *rules);
+void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
+    but the aliases */
 
 /* ---- queue.c: the spool --------------------------------------------------- */
 
@@ -562,9 +429,7 @@ bool queue_id_parse(struct span text, queue_id *id);
 int64_t queue_id_time_ms(queue_id id); /* wall clock, when it was made */
 
 enum recipient_state {
-	RECIPIENT_WAITING = '-',
-	RECIPIENT_SENT = '+',
-	RECIPIENT_FAILED = 'x',
+	RECIPIENT_WAITING = '-', RECIPIENT_SENT = '+', RECIPIENT_FAILED = 'x'
 };
 
 struct recipient {
@@ -582,8 +447,7 @@ struct envelope {
 	char *client;		/* for the log and the list; "" unknown */
 	int64_t uid;		/* of a local peer; -1 unknown */
 	int64_t arrived_ms;	/* wall clock */
-	bool eight_bit;
-	bool utf8;
+	bool eight_bit, utf8;
 	struct recipient *recipient;
 	size_t recipient_count;
 };
@@ -591,29 +455,20 @@ void envelope_clear(struct envelope *e);
 void envelope_add(struct envelope *e, const char *address, const char *original);
 
 enum queue_place { PLACE_NEW, PLACE_CUR, PLACE_HOLD, PLACE_FAILED, PLACES };
-
 struct queue;
-
 #define QUEUE_READ_ONLY 1u /* no lock, nothing made or cleaned: for listing */
 
-/*
- * Open the spool, making its directories (0700).  Takes the spool's lock for
- * life: when another process has it, returns NULL with errno EBUSY and its
- * pid in *owner (0: unknown).
- */
+/* Open the spool, making its directories (0700), and lock it for life.  NULL
+ * with errno; EBUSY: the process *owner has it (0: unknown). */
 struct queue *queue_open(const char *path, unsigned flags, pid_t *owner);
 void queue_close(struct queue *q);
-
 /* Is there room for a message of so many octets above min_free? */
 bool queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free);
 
-/* --- a message on its way in --- */
-
+/* A message on its way in. */
 struct msg;
-
-/* Begin a message; writes nothing yet.  Its id is known at once. */
-struct msg *queue_begin(struct queue *q);
-queue_id msg_id(const struct msg *m);
+struct msg *queue_begin(struct queue *q); /* writes nothing yet */
+queue_id msg_id(const struct msg *m);	  /* known at once */
 /* The envelope, once, before any content; copied. */
 void msg_envelope(struct msg *m, const struct envelope *e);
 /* More content, canonical text.  An error (ENOSPC, EIO, ...) is remembered
@@ -632,23 +487,16 @@ void msg_abort(struct msg *m);		/* NULL is fine; nothing stays */
  */
 typedef void queue_committed(void *arg, queue_id id, int error);
 void queue_commit(struct msg *m, queue_committed *handler, void *arg);
-
-/*
- * Make durable what this turn's commits and marks left to do, together, at
- * most a group at a time.  Called at the end of each turn of the loop.
- * returns true when more is waiting, so the next turn should come at once.
- */
+/* Make this turn's commits durable, together, at most a group at a time;
+ * called at its end.  True: more wait, so the next turn is to come at once. */
 bool queue_sync(struct queue *q);
-/* Syncs failed three times in a row: accepting should stop (451 4.3.0); true
- * for half a minute, then it is worth another try. */
+/* Syncs failed three times in a row: for half a minute, accept nothing. */
 bool queue_is_failing(const struct queue *q);
-/* Marks, moves and removals wait for stable storage: see to it within a
- * second by queue_sync_marks(). */
+/* Marks, moves and removals wait for queue_sync_marks(), within a second. */
 bool queue_unsynced(const struct queue *q);
 void queue_sync_marks(struct queue *q);
 
-/* --- a message on its way out --- */
-
+/* A message on its way out. */
 struct entry {
 	queue_id id;
 	struct envelope envelope;
@@ -659,19 +507,14 @@ struct entry {
 	struct queue *queue;
 	int fd;
 	enum queue_place place;
-	uint64_t content_at;
-	uint64_t read_at;
-	uint32_t crc;
-	uint32_t crc_wanted;
+	uint64_t content_at, read_at;
+	uint32_t crc, crc_wanted;
 	bool damaged;		/* seen by entry_read() */
 	bool unsynced;		/* marks that are not on stable storage yet */
 };
 
-/*
- * Open a queued message to send it: moves it to cur/.
- * returns NULL with errno: ENOENT it is gone; EBADMSG it was damaged and is
- * now in failed/ (logged); others: try again later.
- */
+/* Open a queued message to send it: moves it to cur/.  NULL: ENOENT it is
+ * gone; EBADMSG it is damaged and now in failed/ (logged); else: later. */
 struct entry *queue_take(struct queue *q, queue_id id);
 /* Content in order.  0 at the end; -1 EBADMSG when the checksum of the whole
  * is wrong, before the last piece is handed out. */
@@ -680,8 +523,7 @@ void entry_rewind(struct entry *e);
 /* Record what became of a recipient; durable within a second.  A failed one
  * shows in failed/ at once. */
 void entry_mark(struct entry *e, size_t recipient, enum recipient_state state);
-/* Record an attempt: attempts, the next try, the reason (at most 400 octets
- * are kept, printable ASCII).  Does not count as a change of content. */
+/* Record an attempt: attempts, the next try, the reason (400 octets). */
 void entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
     const char *reason);
 /* Record only why it waits (for the list); not worth a sync. */
@@ -690,14 +532,12 @@ void entry_note(struct entry *e, const char *reason);
  * failed.  Frees e.  Needs no free disk space. */
 void entry_finish(struct entry *e);
 void entry_close(struct entry *e); /* it stays queued.  NULL is fine */
-
 /* From failed/ or hold/ back to the queue, failed recipients waiting again,
  * attempts 0.  errno ENOENT: it is not there; EBUSY: others of its recipients
  * still wait, release it when they don't; EBADMSG: it is damaged. */
 int queue_release(struct queue *q, queue_id id);
 
-/* --- looking --- */
-
+/* What is seen of a message in passing. */
 struct queue_info {
 	queue_id id;
 	enum queue_place place;
@@ -715,9 +555,9 @@ struct queue_walk;
 /* Walk over one place (or all: PLACES) in no order. */
 struct queue_walk *queue_walk_new(struct queue *q, enum queue_place place,
     unsigned flags);
-/* Next message: true, or false at the end.  info stays valid until the next
- * call.  What is no message of ours is moved to failed/ where that can be
- * done (unless read-only), logged once and skipped. */
+/* Next message: true, or false at the end; info is valid until the next call.
+ * What is no message of ours is moved to failed/ (unless read-only) or left,
+ * logged and skipped. */
 bool queue_walk_next(struct queue_walk *w, const struct queue_info **info);
 void queue_walk_free(struct queue_walk *w);
 
@@ -727,10 +567,8 @@ void queue_walk_free(struct queue_walk *w);
 enum fault_kind {
 	FAULT_NONE,
 	FAULT_CONFIG,	   /* a file or password that we can't use */
-	FAULT_DNS,
-	FAULT_CONNECT,	   /* refused, unreachable, timed out */
-	FAULT_GREETING,	   /* 421 or 554 instead of 220, or no SMTP */
-	FAULT_EHLO,
+	FAULT_DNS, FAULT_CONNECT, /* refused, unreachable, timed out */
+	FAULT_GREETING, FAULT_EHLO, /* 421, 554, or no SMTP */
 	FAULT_STARTTLS,	   /* not offered or refused: nothing was sent */
 	FAULT_TLS,	   /* the handshake failed */
 	FAULT_CERTIFICATE, /* not trusted, expired, wrong name */
@@ -738,10 +576,9 @@ enum fault_kind {
 	FAULT_NO_AUTH,	   /* AUTH is not offered although we have a login */
 	FAULT_SHUTDOWN,	   /* 421 in a session */
 	FAULT_ACCOUNT,	   /* 530, 535 ... to a mail command */
-	FAULT_LOST,	   /* connection lost in a transaction */
-	FAULT_TIMEOUT,
+	FAULT_LOST, FAULT_TIMEOUT, /* in a transaction */
 	FAULT_PROTOCOL,	   /* replies that nobody asked for, or garbage */
-	FAULTS,
+	FAULTS
 };
 const char *fault_name(enum fault_kind kind); /* "dns", "certificate" ... */
 
@@ -754,7 +591,6 @@ struct fault {
 
 struct connector; /* libcurl's multi handle on the loop */
 struct conn;
-
 struct connector *connector_new(struct loop *l); /* NULL: logged why */
 void connector_free(struct connector *c);
 
@@ -765,13 +601,10 @@ struct conn_handlers {
 	void (*event)(void *arg, unsigned events); /* once ready */
 };
 
-/*
- * Open a connection: DNS, TCP, greeting, EHLO, STARTTLS or TLS, certificate,
+/* Open a connection: DNS, TCP, greeting, EHLO, STARTTLS or TLS, certificate,
  * AUTH; all within r->connect_timeout.  Nothing secret goes out before TLS is
- * verified; "ready" is only told with a 235 seen where there is a login.
- * The handlers are called from the loop, never from within this call.
- * config and r must stay until conn_close().
- */
+ * verified; "ready" is told only when 235 was seen, if there is a login.
+ * Handlers are called from the loop; config and r stay until conn_close(). */
 struct conn *conn_open(struct connector *c, const struct config *config,
     const struct config_relay *r, const struct conn_handlers *handlers,
     void *arg);
@@ -826,11 +659,9 @@ struct relay_handlers {
 	void (*done)(void *arg, struct relay_link *link, struct delivery *d);
 	/* Connected and logged in. */
 	void (*ready)(void *arg, struct relay_link *link);
-	/*
-	 * The link is no more (freed after this call); every delivery has been
-	 * given to done() before.  fault NULL: closed in good order: idle,
-	 * enough messages, told to, or the peer closed while nothing was asked.
-	 */
+	/* The link is freed after this call; every delivery was given to
+	 * done() before.  fault NULL: closed in good order: idle, enough
+	 * messages, told to, or by the peer while nothing was asked. */
 	void (*closed)(void *arg, struct relay_link *link,
 	    const struct fault *fault);
 };
@@ -855,11 +686,9 @@ unsigned relay_sent(const struct relay_link *link); /* messages it took */
 /* ---- sched.c: which message goes where and when ---------------------------- */
 
 struct sched;
-
 struct sched *sched_new(struct loop *l, struct queue *q, struct connector *c,
     struct config *config);
 void sched_free(struct sched *s);
-
 /* A message is in the queue, to be tried when wall clock reaches due_ms. */
 void sched_add(struct sched *s, queue_id id, int64_t due_ms);
 /* Read the spool and add what is there, in slices, from the loop. */
@@ -868,7 +697,6 @@ void sched_start(struct sched *s);
 void sched_configure(struct sched *s, struct config *config);
 /* Begin nothing new, end what runs, then call stopped(). */
 void sched_stop(struct sched *s, void (*stopped)(void *arg), void *arg);
-
 /* Try a message now (ENOENT: not waiting), or all; lifts relays' pauses. */
 int sched_flush(struct sched *s, queue_id id);
 void sched_flush_all(struct sched *s);
@@ -882,11 +710,9 @@ typedef void sched_observer(void *arg, queue_id id, const char *text,
 void sched_observe(struct sched *s, sched_observer *observer, void *arg);
 
 struct sched_relay_status {
-	const char *name;
-	const char *host;
-	unsigned port;
+	const char *name, *host;
+	unsigned port, connections; /* open now */
 	bool paused;
-	unsigned connections;	/* open now */
 	int64_t retry_in_ms;	/* until the next probe, while paused */
 	struct fault fault;	/* the last one; kind FAULT_NONE: never */
 	int64_t fault_wall_ms;	/* when that was */
@@ -897,8 +723,7 @@ struct sched_relay_status {
 
 struct sched_status {
 	bool reading;	       /* the spool is still being read */
-	size_t waiting;	       /* messages not in flight */
-	size_t active;	       /* in flight */
+	size_t waiting, active; /* messages; active: in flight */
 	int64_t oldest_ms;     /* wall clock arrival of the oldest; 0: none */
 };
 void sched_status(const struct sched *s, struct sched_status *status);
@@ -908,28 +733,21 @@ bool sched_relay_status(const struct sched *s, size_t index,
 
 /* ---- listen.c: listening sockets (the rest is in submit.h) ------------------ */
 
-/*
- * Listen on a unix socket, with exactly this mode from its birth on.  A stale
- * socket file is replaced; a living one is EADDRINUSE, other files EEXIST.
- * returns the descriptor, or -1 with errno and a line of text in error.
- */
+/* Listen on a unix socket of this mode.  A stale socket file is replaced; a
+ * living one is EADDRINUSE, other files EEXIST.  -1: errno, a line in error. */
 int listen_unix(const char *path, mode_t mode, struct buf *error);
 
 /* ---- submit.c: the SMTP server dialogue on the local sockets --------------- */
 
 struct submit;
-
 /* sched may be NULL: messages are only stored (--stdio). */
 struct submit *submit_new(struct loop *l, struct queue *q, struct sched *sched,
     struct config *config);
 /* Whatever its sessions do; no queue_sync() may follow while submit_busy(). */
 void submit_free(struct submit *s);
 
-/*
- * Open a listener: binds l->address, or adopts fd (socket activation; it stays
- * open over reloads) unless it is -1.
- * returns 0, or -1 with errno and a line of text in error.
- */
+/* Open a listener: binds l->address, or adopts fd (socket activation; it stays
+ * open over reloads) unless it is -1.  -1: errno and a line in error. */
 int submit_listen(struct submit *s, const struct config_listen *l, int fd,
     struct buf *error);
 /* New configuration: opens and closes listeners by difference.  -1: an error
@@ -937,9 +755,7 @@ int submit_listen(struct submit *s, const struct config_listen *l, int fd,
 int submit_configure(struct submit *s, struct config *config, struct buf *error);
 /* Close the listeners; sessions that are between messages get 421. */
 void submit_stop(struct submit *s);
-/* Is any message still being committed? */
-bool submit_busy(const struct submit *s);
-
+bool submit_busy(const struct submit *s); /* is a message being committed? */
 /* Serve one session on two descriptors, then call ended() (--stdio). */
 void submit_session(struct submit *s, int in, int out, uid_t uid,
     void (*ended)(void *arg), void *arg);
@@ -961,7 +777,6 @@ void submit_listeners(const struct submit *s, struct strings *out);
 /* ---- control.c: the control socket ----------------------------------------- */
 
 struct control;
-
 /* What control.c reports on and acts upon; everything is borrowed. */
 struct control_parts {
 	struct loop *loop;
@@ -978,5 +793,7 @@ struct control *control_new(const struct control_parts *parts,
     struct config *config, int fd, struct buf *error);
 void control_configure(struct control *c, struct config *config);
 void control_free(struct control *c); /* before loop, queue, sched, submit */
+
+/* clang-format on */
 
 #endif

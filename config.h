@@ -1,0 +1,95 @@
+/*
+ * The limits that are fixed, and the settings: what relayd.conf says, checked,
+ * with every default filled in (config.c makes it).  A part of relayd.h.
+ * (clang-format would break the columns.)
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+/* clang-format off */
+
+/* Limits on what comes from outside; each has a test at its edge. */
+enum {
+	LIMIT_LOCAL_PART = 64,		/* RFC 5321, 4.5.3.1.1 */
+	LIMIT_DOMAIN = 255,		/* 4.5.3.1.2 */
+	LIMIT_LABEL = 63,		/* RFC 1035, 2.3.4 */
+	LIMIT_ADDRESS = 254,		/* a path less its brackets, 4.5.3.1.3 */
+	LIMIT_COMMAND = 2048,		/* a command line with its CRLF */
+	LIMIT_COMMAND_FLOOD = 64 << 10, /* without any LF: the peer is no SMTP */
+	LIMIT_HEADER = 1 << 20,		/* the header section, octets */
+	LIMIT_HEADER_FIELD = 100 << 10, /* one field with its folding */
+	LIMIT_HEADER_FIELDS = 1000,
+	LIMIT_RECEIVED = 50,		/* more is a loop (RFC 5321, 6.3) */
+	LIMIT_ALIAS_DEPTH = 20,
+	LIMIT_ERRORS = 20,		/* refused commands a session */
+	LIMIT_JUNK = 100,		/* NOOP, RSET ... between two messages */
+	LIMIT_REPLY_LINE = 4 << 10,	/* a reply of the relayhost ... */
+	LIMIT_REPLY_LINES = 128,
+	LIMIT_REPLY = 64 << 10,
+	LIMIT_REPLY_KEPT = 1 << 10,	/* what is kept of it for log and queue */
+	LIMIT_LOG_LINE = 1 << 10,
+	LIMIT_CONFIG_FILE = 1 << 20,
+	LIMIT_ALIASES_FILE = 16 << 20,
+	LIMIT_SECRET = 16 << 10,
+};
+
+enum from_mode { FROM_MISSING, FROM_LOCAL, FROM_ALWAYS };
+enum tls_mode { TLS_STARTTLS, TLS_IMPLICIT, TLS_OPPORTUNISTIC, TLS_NONE };
+enum auth_mode { AUTH_AUTO, AUTH_PLAIN, AUTH_LOGIN, AUTH_NONE };
+enum family { FAMILY_ANY, FAMILY_IPV4, FAMILY_IPV6 };
+
+struct config_listen {
+	char *address;	/* as written: "unix:/path", "127.0.0.1:25", "[::1]:25" */
+	mode_t mode;	/* of a unix socket */
+	struct strings allow; /* CIDR blocks; empty: loopback */
+	bool reject_bare_newline;
+	bool implicit;	/* a default one: a warning if it can't be bound */
+	unsigned line;
+};
+
+struct config_relay {
+	char *name, *host;	/* without brackets */
+	unsigned port;
+	enum tls_mode tls;
+	char *tls_ca_file;	/* the one to use; "" : libcurl's default */
+	bool tls_verify;
+	int tls_min;		/* 12 or 13 */
+	enum auth_mode auth;
+	char *user;		/* "": no login */
+	char *password;		/* from the file; "" when elsewhere */
+	char *password_file, *password_credential;
+	unsigned connections, pipeline;
+	unsigned messages_per_connection, recipients_per_message;
+	int64_t idle, timeout, connect_timeout;
+	enum family family;
+	unsigned line;
+};
+
+struct config {
+	char *path;		/* of the file */
+	char *hostname, *origin;
+	struct strings local_names;
+	char *aliases;		/* "" : none */
+	bool aliases_given;	/* written down: a missing file is a warning */
+	char *local_to, *spool, *user;
+	char *control;		/* path of the unix socket, without "unix:" */
+	struct config_listen *listen;
+	size_t listen_count;
+	struct config_relay *relay; /* in file order; at least one */
+	size_t relay_count;
+	char *from;
+	enum from_mode from_mode;
+	uint64_t message_size_limit, min_free_space;
+	size_t recipient_limit;
+	unsigned connection_limit;
+	int64_t *retry;		/* waits after the 1st, 2nd ... failure */
+	size_t retry_count;
+	int64_t client_timeout, queue_lifetime;
+	enum log_target log;
+	enum log_level log_level;
+	unsigned references;
+};
+
+/* clang-format on */
+
+#endif
