@@ -177,32 +177,41 @@ read_reply(struct talk *t, bool ehlo, struct buf *error)
 	return EX_TEMPFAIL;
 }
 
+/* Is it this status, or one of the class that ends in a dot? */
+static bool
+status_is(const char *status, const char *pattern)
+{
+	size_t len = strlen(pattern);
+
+	return pattern[len - 1] == '.' ? strncmp(status, pattern, len) == 0
+				       : strcmp(status, pattern) == 0;
+}
+
 /* What a reply means for whoever called sendmail. */
 static int
 reply_exit(const struct smtp_reply *r)
 {
 	static const struct {
-		const char *status; /* what it begins with */
+		const char *status;
 		int exit;
 	} rows[] = {
-		{ "4.5.3.", EX_DATAERR }, /* too many recipients ... */
-		{ "5.5.3.", EX_DATAERR },
+		{ "4.5.3", EX_DATAERR }, /* too many recipients ... */
+		{ "5.5.3", EX_DATAERR },
 		{ "4.", EX_TEMPFAIL },
-		{ "5.1.3.", EX_DATAERR }, /* an address that is none */
-		{ "5.1.7.", EX_DATAERR },
+		{ "5.1.3", EX_DATAERR }, /* an address that is none */
+		{ "5.1.7", EX_DATAERR },
 		{ "5.1.", EX_NOUSER },
-		{ "5.4.6.", EX_DATAERR }, /* a loop */
+		{ "5.4.6", EX_DATAERR }, /* a loop */
 		{ "5.6.", EX_DATAERR },
 		{ "5.7.", EX_NOPERM },
 		{ "5.", EX_UNAVAILABLE },
 	};
-	char status[13];
+	char status[12];
 	size_t i;
 
 	if (r->code < 400)
 		return r->code < 300 ? EX_OK : EX_TEMPFAIL;
 	smtp_reply_status(r->text, r->code, status);
-	(void)strncat(status, ".", 1); /* so that 5.1.3 is not 5.1.30 */
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (strncmp(status, rows[i].status, strlen(rows[i].status)) ==
 		    0)

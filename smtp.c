@@ -374,16 +374,15 @@ smtp_path(struct span arg, struct span keyword, bool utf8, struct span *address,
 static const char *
 take_size(struct span value, struct smtp_mail *mail)
 {
-	size_t i;
+	size_t digits = 0;
 
 	if (parse_number(value, UINT64_MAX, &mail->size))
 		return NULL;
-	for (i = 0; i < value.len; i++)
-		if (!is_digit(value.data[i]))
-			break;
-	if (value.len == 0 || i < value.len)
-		return "501 5.5.4 Bad SIZE value";
-	return "552 5.3.4 Message too big";
+	while (digits < value.len && is_digit(value.data[digits]))
+		digits++;
+	return value.len > 0 && digits == value.len
+	    ? "552 5.3.4 Message too big"
+	    : "501 5.5.4 Bad SIZE value";
 }
 
 static const char *
