@@ -331,6 +331,45 @@ tear_down(void **state)
 	return 0;
 }
 
+/* ---- a directory for sockets and files ---- */
+
+static struct {
+	char dir[32];
+	char path[64];    /* of a file or socket in it */
+	char address[80]; /* "unix:" and that */
+} place;
+
+static inline int
+set_up_place(void **state)
+{
+	(void)snprintf(place.dir, sizeof(place.dir), "/tmp/submit.XXXXXX");
+	assert_non_null(mkdtemp(place.dir));
+	(void)snprintf(place.path, sizeof(place.path), "%s/s", place.dir);
+	(void)snprintf(place.address, sizeof(place.address), "unix:%s",
+	    place.path);
+	return set_up(state);
+}
+
+static inline int
+tear_down_place(void **state)
+{
+	(void)tear_down(state);
+	(void)unlink(place.path);
+	assert_int_equal(rmdir(place.dir), 0);
+	return 0;
+}
+
+static inline void
+write_file(const char *text, mode_t mode)
+{
+	FILE *f = fopen(place.path, "w");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fchmod(fileno(f), mode), 0);
+	assert_int_equal(fclose(f), 0);
+}
+
 static inline void
 turn(void)
 {
