@@ -38,7 +38,7 @@ LAYERS = log buf util loop \
     config_check config \
     spool queue entry walk setup conn \
     wire transaction pipeline relay \
-    due settle sched \
+    due settle pool sched \
     listen intake reply dialogue session submit report client control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp text header
@@ -134,27 +134,29 @@ BIN_DIR = $(PREFIX)/bin
 SBIN_DIR = $(PREFIX)/sbin
 MAN_DIR = $(PREFIX)/share/man
 UNIT_DIR = $(PREFIX)/lib/systemd/system
-FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
+fill_in = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
     -e 's|@LOCALSTATEDIR@|$(LOCALSTATEDIR)|g' \
-    -e 's|@RUNSTATEDIR@|$(RUNSTATEDIR)|g'
+    -e 's|@RUNSTATEDIR@|$(RUNSTATEDIR)|g' systemd/$(1).in \
+    >$(DESTDIR)$(2) && chmod 644 $(DESTDIR)$(2)
 
 install: all
 	install -d $(DESTDIR)$(SBIN_DIR) $(DESTDIR)$(BIN_DIR) \
 	    $(DESTDIR)$(MAN_DIR)/man5 $(DESTDIR)$(MAN_DIR)/man8 \
 	    $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
-	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(SYSCONFDIR)/relayd
+	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	# One that is there keeps its mode.
+	[ -d $(DESTDIR)$(SYSCONFDIR)/relayd ] || \
+	    install -d $(DESTDIR)$(SYSCONFDIR)/relayd
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(SBIN_DIR)
 	ln -sf ../sbin/sendmail $(DESTDIR)$(BIN_DIR)/mailq
 	ln -sf ../sbin/sendmail $(DESTDIR)$(BIN_DIR)/newaliases
 	install -m 644 man/*.5 $(DESTDIR)$(MAN_DIR)/man5
 	install -m 644 man/*.8 $(DESTDIR)$(MAN_DIR)/man8
-	$(FILL_IN) systemd/relayd.service.in \
-	    >$(DESTDIR)$(UNIT_DIR)/relayd.service
-	$(FILL_IN) systemd/relayd.socket.in >$(DESTDIR)$(UNIT_DIR)/relayd.socket
-	$(FILL_IN) systemd/sysusers.conf.in \
-	    >$(DESTDIR)$(PREFIX)/lib/sysusers.d/relayd.conf
-	$(FILL_IN) systemd/tmpfiles.conf.in \
-	    >$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/relayd.conf
+	@echo '  UNITS $(DESTDIR)$(PREFIX)/lib'
+	$(Q)$(call fill_in,relayd.service,$(UNIT_DIR)/relayd.service)
+	$(Q)$(call fill_in,relayd.socket,$(UNIT_DIR)/relayd.socket)
+	$(Q)$(call fill_in,sysusers.conf,$(PREFIX)/lib/sysusers.d/relayd.conf)
+	$(Q)$(call fill_in,tmpfiles.conf,$(PREFIX)/lib/tmpfiles.d/relayd.conf)
 	[ -e $(DESTDIR)$(SYSCONFDIR)/relayd/relayd.conf ] || install -m 644 \
 	    relayd.conf.example $(DESTDIR)$(SYSCONFDIR)/relayd/relayd.conf
 
@@ -174,8 +176,8 @@ install-mta:
 	@for link in $(MTA_LINKS); do \
 	    path=$${link%%=*}; ours=$${link#*=}; there=$(DESTDIR)$$path; \
 	    [ "$$path" != "$$ours" ] || continue; \
-	    mkdir -p "$$(dirname "$$there")" && ln -sf "$$ours" "$$there" && \
-	    echo "$$there -> $$ours"; \
+	    mkdir -p "$$(dirname "$$there")" && ln -sfn "$$ours" "$$there" && \
+	    echo "$$there -> $$ours" || exit 1; \
 	done
 
 clean:

@@ -15,30 +15,9 @@
 #include <string.h>
 
 enum {
-	READ_SLICE = 200,      /* messages of the spool a turn, at start */
-	PARK_SLICE = 50,       /* messages parked a turn */
-	PAUSE_MS = 1000,       /* after the first fault ... */
-	PAUSE_LOGIN_MS = 5000, /* ... of the login: it must not lock us out */
-	PAUSE_MAX_MS = 5 * 60 * 1000,
+	READ_SLICE = 200,     /* messages of the spool a turn, at start */
+	PARK_SLICE = 50,      /* messages parked a turn */
 	LATER_MS = 60 * 1000, /* the spool can't be read just now */
-};
-
-/* The links to one relay, under one configuration. */
-struct pool {
-	struct sched *sched;
-	struct config *config; /* held */
-	const struct config_relay *relay;
-	struct relay_link **link;
-	size_t link_count;
-	bool retired; /* by a reload: goes with its last link */
-	bool paused;
-	int64_t pause_ms;    /* the present wait; 0: none yet */
-	int64_t probe_at_ms; /* monotonic */
-	struct fault fault;
-	int64_t fault_wall_ms;
-	int64_t sent_wall_ms;
-	char tls[128];
-	struct settle_counts counts;
 };
 
 struct sched {
@@ -146,67 +125,6 @@ scene_of(struct pool *p, const char *peer)
 		.observer_arg = s->observer_arg };
 }
 
-static struct pool *
-pool_new(struct sched *s, struct config *config)
-{
-	struct pool *p = mem_alloc(sizeof(*p));
-
-	p->sched = s;
-	p->config = config_hold(config);
-	p->relay = &config->relay[0];
-	p->link =
-	    mem_alloc(p->relay->connections * sizeof(struct relay_link *));
-	return p;
-}
-
-static void
-pool_free(struct pool *p)
-{
-	config_release(p->config);
-	free(p->link);
-	free(p);
-}
-
-static void
-lift_pause(struct pool *p)
-{
-	p->paused = false;
-	p->pause_ms = 0;
-}
-
-/* A fault of the relay: nobody but a probe tries until the pause is over. */
-static void
-pause_pool(struct pool *p, const struct fault *fault)
-{
-	struct instant now = loop_now(p->sched->loop);
-	bool login = fault->kind == FAULT_AUTH || fault->kind == FAULT_ACCOUNT;
-	int64_t wait;
-
-	p->fault = *fault;
-	p->fault_wall_ms = now.wall_ms;
-	if (p->paused && now.mono_ms < p->probe_at_ms)
-		return; /* another link of the same moment */
-	p->pause_ms = p->pause_ms == 0 ? (login ? PAUSE_LOGIN_MS : PAUSE_MS)
-				       : p->pause_ms * 2;
-	if (p->pause_ms > PAUSE_MAX_MS)
-		p->pause_ms = PAUSE_MAX_MS;
-	wait = p->pause_ms * 9 / 10 +
-	    (int64_t)(random_bits() % (uint64_t)(p->pause_ms / 5 + 1));
-	p->paused = true;
-	p->probe_at_ms = now.mono_ms + wait;
-	log_warning("smtp", "relay %s is paused (%s): %s; next try in %.1f s",
-	    p->relay->name, fault_name(fault->kind), fault->text,
-	    (double)wait / 1000);
-}
-
-static void
-recover(struct pool *p)
-{
-	if (p->paused)
-		log_info("smtp", "relay %s works again", p->relay->name);
-	p->paused = false;
-}
-
 /* ---- what the links ask and tell ---- */
 
 static struct job *
@@ -263,7 +181,7 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 	if (outcome == OUTCOME_AGAIN) {
 		due_add(&s->parked, id, scene.now.mono_ms);
 	} else {
-		recover(p); /* it dealt with a message */
+		pool_recover(p); /* it dealt with a message */
 		p->pause_ms = 0;
 	}
 	if (outcome == OUTCOME_LATER)
@@ -284,7 +202,7 @@ ready(void *arg, struct relay_link *link)
 
 	(void)snprintf(p->tls, sizeof(p->tls), "%s", relay_tls(link));
 	if (p->fault.kind < FAULT_SHUTDOWN)
-		recover(p); /* setting up is what had failed */
+		pool_recover(p); /* setting up is what had failed */
 }
 
 static void
@@ -299,7 +217,7 @@ closed(void *arg, struct relay_link *link, const struct fault *fault)
 	p->link[i] = p->link[--p->link_count];
 	s->link_count--;
 	if (fault != NULL && !p->retired && !s->stopping)
-		pause_pool(p, fault);
+		pool_pause(p, fault, loop_now(s->loop));
 	if (p->retired && p->link_count == 0)
 		pool_free(p);
 	if (s->stopping && s->link_count == 0)
@@ -581,7 +499,7 @@ sched_flush(struct sched *s, queue_id id)
 {
 	int64_t now_ms = loop_now(s->loop).mono_ms;
 
-	lift_pause(s->pool);
+	pool_lift(s->pool);
 	if (!due_take(&s->waiting, id) && !due_take(&s->parked, id)) {
 		errno = ENOENT;
 		return in_flight(s, id) ? 0 : -1;
@@ -594,7 +512,7 @@ sched_flush(struct sched *s, queue_id id)
 void
 sched_flush_all(struct sched *s)
 {
-	lift_pause(s->pool);
+	pool_lift(s->pool);
 	due_all(&s->waiting, loop_now(s->loop).mono_ms);
 	loop_hurry(s->loop);
 }
@@ -606,7 +524,7 @@ sched_flush_relay(struct sched *s, struct span name)
 		errno = ENOENT;
 		return -1;
 	}
-	lift_pause(s->pool);
+	pool_lift(s->pool);
 	loop_hurry(s->loop);
 	return 0;
 }
@@ -652,25 +570,8 @@ bool
 sched_relay_status(const struct sched *s, size_t index,
     struct sched_relay_status *status)
 {
-	const struct pool *p = s->pool;
-	int64_t now_ms = loop_now(s->loop).mono_ms;
-
 	if (index > 0)
 		return false;
-	*status = (struct sched_relay_status){ .name = p->relay->name,
-		.host = p->relay->host,
-		.port = p->relay->port,
-		.paused = p->paused,
-		.connections = (unsigned)p->link_count,
-		.retry_in_ms = p->paused && p->probe_at_ms > now_ms
-		    ? p->probe_at_ms - now_ms
-		    : 0,
-		.fault = p->fault,
-		.fault_wall_ms = p->fault_wall_ms,
-		.sent_wall_ms = p->sent_wall_ms,
-		.tls = p->tls,
-		.sent = p->counts.sent,
-		.deferred = p->counts.deferred,
-		.failed = p->counts.failed };
+	pool_status(s->pool, loop_now(s->loop), status);
 	return true;
 }

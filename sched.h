@@ -36,10 +36,10 @@ struct job {
 	struct entry *entry;
 	struct pool *pool;
 	struct job *next;
-	bool more;	       /* it has recipients still to be tried */
-	int64_t taken_ms;      /* monotonic */
+	bool more;        /* it has recipients still to be tried */
+	int64_t taken_ms; /* monotonic */
 	int64_t taken_wall_ms;
-	char *reason;	       /* its last own failure in this attempt */
+	char *reason; /* its last own failure in this attempt */
 };
 
 struct job *job_new(struct pool *pool, struct entry *e, struct instant now);
@@ -73,5 +73,33 @@ enum outcome settle(const struct settle_scene *scene, struct job *j);
 /* Tell that a message waits because of its relay; costs it no retry. */
 void settle_waiting(const struct settle_scene *scene, struct entry *e,
     const struct fault *fault);
+
+/* ---- pool.c: the links to one relay, and its pauses ---- */
+
+struct pool {
+	struct sched *sched;
+	struct config *config; /* held */
+	const struct config_relay *relay;
+	struct relay_link **link;
+	size_t link_count;
+	bool retired; /* by a reload: goes with its last link */
+	bool paused;
+	int64_t pause_ms;    /* the present wait; 0: none yet */
+	int64_t probe_at_ms; /* monotonic */
+	struct fault fault;
+	int64_t fault_wall_ms;
+	int64_t sent_wall_ms;
+	char tls[128];
+	struct settle_counts counts;
+};
+
+struct pool *pool_new(struct sched *s, struct config *config);
+void pool_free(struct pool *p);
+/* A fault of the relay: only a probe tries it until the pause is over. */
+void pool_pause(struct pool *p, const struct fault *fault, struct instant now);
+void pool_recover(struct pool *p); /* it works again: the pause is over */
+void pool_lift(struct pool *p);    /* told to try at once */
+void pool_status(const struct pool *p, struct instant now,
+    struct sched_relay_status *status);
 
 #endif

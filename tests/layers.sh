@@ -10,7 +10,7 @@ shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk curl/=conn openssl/=conn
-    spool.h=spool,queue,entry,walk sched.h=due,settle,sched
+    spool.h=spool,queue,entry,walk sched.h=due,settle,pool,sched
     system.h=system,relayd,relayctl_check"
 bad=0
 

@@ -1,0 +1,94 @@
+/*
+ * The links to one relay under one configuration, and the pause that a fault
+ * of the relay costs it.
+ */
+#include "sched.h"
+
+#include <stdlib.h>
+
+/* How long: doubled with each fault.  Failed logins must not lock us out. */
+enum {
+	PAUSE_MS = 1000,
+	PAUSE_LOGIN_MS = 5000,
+	PAUSE_MAX_MS = 5 * 60 * 1000,
+};
+
+struct pool *
+pool_new(struct sched *s, struct config *config)
+{
+	struct pool *p = mem_alloc(sizeof(*p));
+
+	p->sched = s;
+	p->config = config_hold(config);
+	p->relay = &config->relay[0];
+	p->link =
+	    mem_alloc(p->relay->connections * sizeof(struct relay_link *));
+	return p;
+}
+
+void
+pool_free(struct pool *p)
+{
+	config_release(p->config);
+	free(p->link);
+	free(p);
+}
+
+void
+pool_lift(struct pool *p)
+{
+	p->paused = false;
+	p->pause_ms = 0;
+}
+
+void
+pool_pause(struct pool *p, const struct fault *fault, struct instant now)
+{
+	bool login = fault->kind == FAULT_AUTH || fault->kind == FAULT_ACCOUNT;
+	int64_t wait;
+
+	p->fault = *fault;
+	p->fault_wall_ms = now.wall_ms;
+	if (p->paused && now.mono_ms < p->probe_at_ms)
+		return; /* another link of the same moment */
+	p->pause_ms = p->pause_ms == 0 ? (login ? PAUSE_LOGIN_MS : PAUSE_MS)
+				       : p->pause_ms * 2;
+	if (p->pause_ms > PAUSE_MAX_MS)
+		p->pause_ms = PAUSE_MAX_MS;
+	wait = p->pause_ms * 9 / 10 +
+	    (int64_t)(random_bits() % (uint64_t)(p->pause_ms / 5 + 1));
+	p->paused = true;
+	p->probe_at_ms = now.mono_ms + wait;
+	log_warning("smtp", "relay %s is paused (%s): %s; next try in %.1f s",
+	    p->relay->name, fault_name(fault->kind), fault->text,
+	    (double)wait / 1000);
+}
+
+void
+pool_recover(struct pool *p)
+{
+	if (p->paused)
+		log_info("smtp", "relay %s works again", p->relay->name);
+	p->paused = false;
+}
+
+void
+pool_status(const struct pool *p, struct instant now,
+    struct sched_relay_status *status)
+{
+	*status = (struct sched_relay_status){ .name = p->relay->name,
+		.host = p->relay->host,
+		.port = p->relay->port,
+		.paused = p->paused,
+		.connections = (unsigned)p->link_count,
+		.retry_in_ms = p->paused && p->probe_at_ms > now.mono_ms
+		    ? p->probe_at_ms - now.mono_ms
+		    : 0,
+		.fault = p->fault,
+		.fault_wall_ms = p->fault_wall_ms,
+		.sent_wall_ms = p->sent_wall_ms,
+		.tls = p->tls,
+		.sent = p->counts.sent,
+		.deferred = p->counts.deferred,
+		.failed = p->counts.failed };
+}
