@@ -213,8 +213,7 @@ reply_exit(const struct smtp_reply *r)
 		return r->code < 300 ? EX_OK : EX_TEMPFAIL;
 	smtp_reply_status(r->text, r->code, status);
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (strncmp(status, rows[i].status, strlen(rows[i].status)) ==
-		    0)
+		if (status_is(status, rows[i].status))
 			return rows[i].exit;
 	return EX_TEMPFAIL;
 }
