@@ -16,6 +16,7 @@
 enum {
 	KEYS_MOST = 64, /* of a table */
 	LISTEN_MOST = 64,
+	VALUES_MOST = 1000, /* of a list */
 };
 
 /* ---- entries that are no use ---- */
@@ -93,10 +94,10 @@ vet_secret(struct config_reading *r, const struct scan_entry *e)
 	buf_free(&text);
 }
 
-/* seen: was there such a key in this place before? */
+/* seen: the line where the same place has such a key already, or 0. */
 static void
 vet_key(struct config_reading *r, const struct scan_entry *e,
-    const struct config_key *key, bool *seen)
+    const struct config_key *key, unsigned *seen)
 {
 	if (key->kind == KEY_LATER)
 		config_refuse(r, e, "not in this version");
@@ -109,13 +110,15 @@ vet_key(struct config_reading *r, const struct scan_entry *e,
 	else if (e->form == SCAN_LIST && key->kind != KEY_LIST &&
 	    key->kind != KEY_DURATIONS)
 		config_refuse(r, e, "takes one value, not a list");
+	else if (e->values > VALUES_MOST)
+		config_refuse(r, e, "has over %d values", VALUES_MOST);
 	else if (key->kind == KEY_SECTION)
 		vet_section(r, e);
-	else if (*seen)
-		config_refuse(r, e, "is there twice");
+	else if (*seen != 0)
+		config_refuse(r, e, "duplicate: line %u sets it too", *seen);
 	else if (key->kind == KEY_SECRET)
 		vet_secret(r, e);
-	*seen = true;
+	*seen = e->line;
 }
 
 static void
@@ -144,10 +147,11 @@ vet_unknown(struct config_reading *r, const struct scan_entry *e,
 static void
 vet(struct config_reading *r)
 {
-	bool seen_global[KEYS_MOST] = { false }, seen[KEYS_MOST] = { false };
+	unsigned seen_global[KEYS_MOST] = { 0 }, seen[KEYS_MOST] = { 0 };
 	size_t i;
 
-	for (i = 0; i < r->scan.entry_count; i++) {
+	for (i = 0; i < r->scan.entry_count && r->error_count < CONFIG_ERRORS;
+	     i++) {
 		struct scan_entry *e = &r->scan.entry[i];
 		bool global = e->section == SCAN_GLOBAL;
 		const struct scan_entry *in =
@@ -233,7 +237,7 @@ parse(struct config_reading *r)
 /* ---- values ---- */
 
 static void
-set_value(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg,
+set_value(struct config_reading *r, struct scan_entry *e, cfg_t *cfg,
     const struct config_key *key, void *base)
 {
 	cfg_opt_t *opt = cfg_getopt(cfg, e->key);
@@ -251,6 +255,7 @@ set_value(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg,
 	if (config_key_set(key, base, &values, &text) == -1) {
 		config_explain(r, e, &text);
 		config_refuse(r, e, "%s", buf_text(&text));
+		e->refused = true;
 	}
 	if (key->kind == KEY_SECRET && values.count > 0)
 		explicit_bzero(values.item[0], strlen(values.item[0]));
@@ -299,7 +304,7 @@ take_values(struct config_reading *r, cfg_t *root)
 	c->listen = mem_alloc((LISTEN_MOST + 1) * sizeof(*c->listen));
 	c->relay = mem_alloc(sizeof(*c->relay));
 	for (i = 0; i < r->scan.entry_count; i++) {
-		const struct scan_entry *e = &r->scan.entry[i];
+		struct scan_entry *e = &r->scan.entry[i];
 		bool global = e->section == SCAN_GLOBAL;
 		const char *in = global ? NULL : r->scan.entry[e->section].key;
 
@@ -400,7 +405,7 @@ config_load(const char *path, struct buf *errors, struct buf *warnings)
 		goto out;
 	}
 	vet(&r);
-	root = parse(&r);
+	root = r.error_count < CONFIG_ERRORS ? parse(&r) : NULL;
 	if (root == NULL)
 		goto out;
 	take_values(&r, root);

@@ -9,10 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-	ERRORS_MOST = 100,
-	CA_FILE_MOST = 16 << 20,
-};
+enum { CA_FILE_MOST = 16 << 20 };
 
 /* ---- errors ---- */
 
@@ -22,12 +19,12 @@ config_refuse(struct config_reading *r, const struct scan_entry *at,
 {
 	va_list ap;
 
-	if (++r->error_count > ERRORS_MOST)
+	if (++r->error_count > CONFIG_ERRORS)
 		return;
 	va_start(ap, format);
 	config_report(&r->scan, at, r->errors, format, ap);
 	va_end(ap);
-	if (r->error_count == ERRORS_MOST)
+	if (r->error_count == CONFIG_ERRORS)
 		buf_add_text(r->errors, "more errors are not shown\n");
 }
 
@@ -181,9 +178,12 @@ static void
 check_host(struct config_reading *r, struct config_relay *relay, size_t section)
 {
 	struct span port, host = split_host(span_of(relay->host), &port);
+	const struct scan_entry *e = config_find(r, section, "host");
 	uint64_t number = 0;
 	char *copy;
 
+	if (e != NULL && e->refused)
+		return;
 	if (*relay->host == '\0') {
 		refuse_key(r, section, "host", "host is empty");
 		return;
@@ -321,6 +321,7 @@ static bool
 check_login(struct config_reading *r, const struct config_relay *relay,
     size_t section)
 {
+	bool user = is_given(r, section, "user", relay->user);
 	int sources = is_given(r, section, "password", relay->password) +
 	    is_given(r, section, "password_file", relay->password_file) +
 	    is_given(r, section, "password_credential",
@@ -334,17 +335,17 @@ check_login(struct config_reading *r, const struct config_relay *relay,
 		    "password_file and password_credential may be set");
 	if (relay->auth == AUTH_NONE)
 		return false;
-	if (*relay->user != '\0' && sources == 0)
+	if (user && sources == 0)
 		refuse_key(r, section, "user",
 		    "has no password: set "
 		    "password_file, password or password_credential");
-	if (*relay->user == '\0' && sources > 0)
+	if (!user && sources > 0)
 		refuse_key(r, section, "user",
 		    "is missing, but there is a "
 		    "password");
-	if (*relay->user == '\0' && relay->auth != AUTH_AUTO)
+	else if (!user && relay->auth != AUTH_AUTO)
 		refuse_key(r, section, "user", "is missing, but auth is set");
-	return *relay->user != '\0';
+	return user;
 }
 
 static void

@@ -60,7 +60,8 @@ const struct config_key config_global_keys[] = {
 	TEXT("hostname", GLOBAL(hostname), "", config_check_domain),
 	TEXT("origin", GLOBAL(origin), "", config_check_domain),
 	LIST("local_names", GLOBAL(local_names), config_check_domain),
-	TEXT("aliases", GLOBAL(aliases), "/etc/aliases", config_check_path),
+	TEXT("aliases", GLOBAL(aliases), "/etc/aliases",
+	    config_check_path_or_none),
 	TEXT("local_to", GLOBAL(local_to), "", config_check_address),
 	TEXT("spool", GLOBAL(spool), LOCALSTATEDIR "/spool/relayd",
 	    config_check_directory),
@@ -402,6 +403,7 @@ static int
 check_texts(const struct config_key *key, const struct strings *values,
     struct buf *error)
 {
+	bool optional = key->fallback != NULL && *key->fallback == '\0';
 	size_t i;
 
 	for (i = 0; i < values->count; i++) {
@@ -414,7 +416,7 @@ check_texts(const struct config_key *key, const struct strings *values,
 			    value.data[at] == 127)
 				why = "holds a control character";
 		if (why == NULL && key->check != NULL &&
-		    (value.len > 0 || key->kind == KEY_LIST))
+		    !(value.len == 0 && optional))
 			why = key->check(value);
 		if (why == NULL)
 			continue;

@@ -26,6 +26,7 @@ struct scan_entry {
 	char *title;       /* as written, without quotes; NULL: none */
 	size_t start, end; /* in text, all of it */
 	size_t value;      /* in text, the value or list */
+	size_t values;     /* of a list */
 	bool refused;      /* config.c: there was an error, leave it out */
 };
 
@@ -59,6 +60,7 @@ void config_report(const struct scan *s, const struct scan_entry *at,
 
 const char *config_check_domain(struct span value);
 const char *config_check_path(struct span value);
+const char *config_check_path_or_none(struct span value);
 const char *config_check_directory(struct span value);
 const char *config_check_listen(struct span value); /* an address */
 const char *config_check_socket(struct span value); /* "unix:/path" */
@@ -96,7 +98,7 @@ struct config_key {
 	uint64_t lowest, highest;
 	const char *words;       /* the words allowed, a space between */
 	const char *later_words; /* those of a later version */
-	/* For texts that are not empty: NULL, or what is wrong. */
+	/* For texts; but an empty one is fine where it is the default. */
 	const char *(*check)(struct span value);
 };
 
@@ -138,6 +140,8 @@ void config_secret_chmod(const char *path, const struct stat *st,
     struct buf *error);
 
 /* ---- config_check.c: several keys at once ---------------------------------- */
+
+enum { CONFIG_ERRORS = 100 }; /* so many are told */
 
 /* A configuration being read. */
 struct config_reading {

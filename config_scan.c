@@ -64,8 +64,10 @@ config_report(const struct scan *s, const struct scan_entry *at,
 	buf_printf(out, ":%u: ", at->line);
 	if (in != NULL) {
 		buf_printf(out, "%s.", in->key);
-		buf_add_escaped(out, span_of(in->title));
-		buf_add_char(out, '.');
+		if (in->title != NULL) {
+			buf_add_escaped(out, span_of(in->title));
+			buf_add_char(out, '.');
+		}
 	}
 	buf_add_text(out, at->key);
 	if (at->title != NULL) {
@@ -101,6 +103,16 @@ fail_syntax(const struct reader *r, const char *text)
 		.key = "syntax" };
 
 	return fail(r, &at, "%s", text);
+}
+
+/* The same about an entry, which is named only if it is of the main file. */
+static int
+fail_entry(struct reader *r, const struct scan_entry *e, const char *text)
+{
+	if (r->sources == 1)
+		return fail(r, e, "%s", text);
+	r->token_line = e->line;
+	return fail_syntax(r, text);
 }
 
 /* ---- tokens ---- */
@@ -324,6 +336,7 @@ read_list(struct reader *r, struct scan_entry *e)
 	emit(r, SPAN("{"));
 	while (token == TOKEN_WORD || token == TOKEN_STRING) {
 		emit(r, r->token);
+		e->values++;
 		token = next(r);
 		if (token != ',')
 			break;
@@ -333,8 +346,8 @@ read_list(struct reader *r, struct scan_entry *e)
 	if (token == TOKEN_BAD)
 		return -1;
 	if (token != '}')
-		return fail(r, e,
-		    "this list is not closed: {\"...\", \"...\"}");
+		return fail_entry(r, e,
+		    "this list is not closed; it is {\"...\", \"...\"}");
 	emit(r, SPAN("}"));
 	e->end = r->scan->text.len;
 	return 0;
@@ -353,24 +366,10 @@ read_value(struct reader *r, struct scan_entry *e)
 	if (token == '{')
 		return read_list(r, e);
 	if (token != TOKEN_WORD && token != TOKEN_STRING)
-		return fail(r, e, "a value is missing after \"=\"");
+		return fail_entry(r, e, "a value is missing after \"=\"");
 	emit(r, r->token);
 	e->end = r->scan->text.len;
 	return 0;
-}
-
-/* The title of a section, in quotes or not. */
-static void
-take_title(struct reader *r, struct scan_entry *e, int token)
-{
-	struct span title = r->token;
-
-	emit(r, title);
-	if (token == TOKEN_STRING) {
-		title = span_from(title, 1);
-		title.len--;
-	}
-	e->title = span_text(title);
 }
 
 /* ---- files ---- */
@@ -501,12 +500,16 @@ read_include(struct reader *r, size_t index)
 /* ---- entries ---- */
 
 static int
-open_section(struct reader *r, size_t index)
+open_section(struct reader *r, size_t index, struct span title)
 {
 	struct scan_entry *e = &r->scan->entry[index];
 
+	if (title.len > 1 && strchr("\"'", *title.data) != NULL)
+		title = span_first(span_from(title, 1), title.len - 2);
+	if (title.data != NULL)
+		e->title = span_text(title);
 	if (r->here->depth == SECTION_DEPTH)
-		return fail(r, e, "sections are nested too deeply");
+		return fail_entry(r, e, "sections are nested too deeply");
 	e->form = SCAN_SECTION;
 	r->here->open[r->here->depth++] = index;
 	emit(r, SPAN("{"));
@@ -521,6 +524,7 @@ read_entry(struct reader *r)
 	size_t index =
 	    add_entry(r, depth == 0 ? SCAN_GLOBAL : r->here->open[depth - 1]);
 	struct scan_entry *e = &r->scan->entry[index];
+	struct span title = { 0 };
 	int token;
 
 	emit(r, r->token);
@@ -530,13 +534,15 @@ read_entry(struct reader *r)
 	if (token == '(' && strcmp(e->key, "include") == 0)
 		return read_include(r, index);
 	if (token == TOKEN_WORD || token == TOKEN_STRING) {
-		take_title(r, e, token);
+		title = r->token;
+		emit(r, title);
 		token = next(r);
 	}
 	if (token == '{')
-		return open_section(r, index);
-	return token == TOKEN_BAD ? -1
-				  : fail(r, e, "\"=\" is missing after it");
+		return open_section(r, index, title);
+	return token == TOKEN_BAD
+	    ? -1
+	    : fail_entry(r, e, "\"=\" is missing after it");
 }
 
 static int

@@ -52,6 +52,12 @@ config_check_path(struct span value)
 }
 
 const char *
+config_check_path_or_none(struct span value)
+{
+	return value.len == 0 ? NULL : config_check_path(value);
+}
+
+const char *
 config_check_directory(struct span value)
 {
 	size_t i = 0;
@@ -112,15 +118,19 @@ config_check_address(struct span value)
 const char *
 config_check_name(struct span value)
 {
+	static const char wrong[] =
+	    "must be a name (letters, digits, '_', '-', '.')";
 	size_t i;
 
+	if (value.len == 0)
+		return wrong;
 	for (i = 0; i < value.len; i++) {
 		char c = value.data[i];
 
 		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
 			(c >= '0' && c <= '9') || c == '_' ||
 			(i > 0 && (c == '-' || c == '.'))))
-			return "must be a name (letters, digits, '_', '-', '.')";
+			return wrong;
 	}
 	return NULL;
 }
