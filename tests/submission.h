@@ -12,12 +12,14 @@
 
 #include "../submit.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -472,19 +474,31 @@ hear(int fd, struct buf *out)
 	return n == -1 && errno == EAGAIN;
 }
 
-/* Let the session work, as long as it has anything to say. */
+/* Octets that the session has not read yet. */
+static inline int
+unread(int fd)
+{
+	int octets = 0;
+
+	(void)ioctl(fd, SIOCOUTQ, &octets);
+	return octets;
+}
+
+/* Let the session work, as long as it listens or has anything to say. */
 static inline bool
 settle_down(int fd, struct buf *out)
 {
 	size_t before;
+	int left;
 	bool open;
 
 	do {
 		before = out->len;
+		left = unread(fd);
 		turn();
 		turn();
 		open = hear(fd, out);
-	} while (open && out->len > before);
+	} while (open && (out->len > before || unread(fd) < left));
 	return open;
 }
 
