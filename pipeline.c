@@ -150,7 +150,7 @@ pipeline_drop(struct pipeline *p)
 	if (p->oldest == NULL)
 		p->newest = NULL;
 	p->count--;
-	p->dirty = t->open;
+	p->dirty = t->open || t->chunked;
 	free(t);
 	return d;
 }
