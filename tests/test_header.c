@@ -82,9 +82,12 @@ header_end_goes_on_where_it_stopped(void **state)
 		struct span text = span_of(ends[i].text);
 		bool found = false;
 
-		for (len = 0; len <= text.len && !found; len++)
+		for (len = 0; len <= text.len && !found; len++) {
 			found = header_end(span_first(text, len), &scanned,
 			    &header, &body);
+			if (!found)
+				assert_int_equal(scanned, len);
+		}
 		check_end(i, found, header, body);
 	}
 }
@@ -195,6 +198,7 @@ static const struct {
 	{ "<a", NULL },
 	{ "a>", NULL },
 	{ "a:b:c:;;", NULL },
+	{ "a:b:c;", NULL },
 	{ "g: a@b.example", NULL },
 	{ ":include:/etc/passwd", NULL }, /* C16 */
 	{ "a;", NULL },

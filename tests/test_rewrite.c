@@ -271,6 +271,32 @@ f2_a_fan_out_bomb_stops_at_the_limit(void **state)
 	strings_free(&out);
 }
 
+static void
+f2_the_same_address_over_and_over_is_bounded(void **state)
+{
+	struct buf text = { NULL, 0, 0 };
+	struct aliases *aliases;
+	struct rewrite_rules rules;
+	struct strings out = { NULL, 0 };
+	unsigned i;
+
+	(void)state;
+	buf_add_text(&text, "a: ");
+	for (i = 0; i < 21 * LIMIT_ALIAS_DEPTH; i++)
+		buf_add_text(&text, "b@x.example, ");
+	aliases = parse(buf_text(&text));
+	rules = rules_with(aliases);
+	assert_int_equal(rewrite_recipient(&rules, SPAN("a"), &out),
+	    REWRITE_TOO_MANY);
+	rules.recipient_limit = 21;
+	assert_int_equal(rewrite_recipient(&rules, SPAN("a"), &out),
+	    REWRITE_OK);
+	assert_int_equal(out.count, 1);
+	strings_free(&out);
+	buf_free(&text);
+	aliases_free(aliases);
+}
+
 /* ---- senders ---- */
 
 static const struct {
@@ -468,6 +494,10 @@ static const struct field_case to_cases[] = {
 	    "To: \"root on web1\" <you@example.com>,"
 	    " \"root on web1\" <you@example.com>,\r\n"
 	    "\t\"root on web1\" <you@example.com>\r\n" },
+	{ "To: a@b.example,\r\n somebody whose display name fills all of the line to its"
+	  " very end <root>\r\n",
+	    "To: a@b.example,\r\n somebody whose display name fills all of the line to"
+	    " its very end\r\n\t<you@example.com>\r\n" },
 	{ "To: somebody with a name that fills the line to its very end"
 	  " <root>\r\n",
 	    "To: somebody with a name that fills the line to its very end\r\n"
@@ -528,6 +558,7 @@ static const struct field_case from_unset[] = {
 	    "From: \"Cron Daemon\" <root@example.com>\r\n" },
 	{ "From: root@web1.example.com\r\n", NULL },
 	{ "From: a@b.example\r\n", NULL },
+	{ "From: a..b\r\n", NULL },
 };
 
 static void
@@ -767,23 +798,83 @@ d20_rewritten_fields_keep_lines_short(void **state)
 	}
 }
 
+/* Lines that came too long and with nothing to rewrite stay as they are. */
+static void
+b21_a_long_line_is_not_folded(void **state)
+{
+	struct rewrite_rules rules = rules_with(NULL);
+	struct buf in = { NULL, 0, 0 };
+	char *text;
+	unsigned i;
+
+	(void)state;
+	buf_add_text(&in, FULL "To: ");
+	for (i = 0; i < 200; i++)
+		buf_add_text(&in, "a@b.example, ");
+	buf_add_text(&in, "c@d.example\r\n");
+	assert_null(rewrite(&rules, buf_span(&in), &text));
+	assert_string_equal(text, buf_text(&in));
+	free(text);
+	buf_free(&in);
+}
+
+static const struct {
+	const char *before, *after; /* of a long run of letters */
+	const char *out;
+} long_names[] = {
+	{ "From: root (", ")\r\n",
+	    "From: \"root on web1\" <" FROM ">\r\n" REST },
+	{ "From: x@", "\r\n", "From: <" FROM ">\r\n" REST },
+	{ "From: ", "\r\n", NULL },
+	{ "From: ", " (\r\n", NULL },
+};
+
+/* A name is not made of what is too long for one. */
+static void
+d20_long_names_are_not_taken_over(void **state)
+{
+	struct rewrite_rules rules = rules_with(NULL);
+	size_t i;
+
+	(void)state;
+	rules.from = FROM;
+	rules.from_mode = FROM_ALWAYS;
+	for (i = 0; i < CASES(long_names); i++) {
+		struct buf in = { NULL, 0, 0 };
+		char *text;
+
+		buf_add_text(&in, long_names[i].before);
+		while (in.len < 2000)
+			buf_add_char(&in, 'r');
+		buf_printf(&in, "%s%s", long_names[i].after, REST);
+		assert_null(rewrite(&rules, buf_span(&in), &text));
+		assert_true(longest_line(text) < LIMIT_ADDRESS);
+		if (long_names[i].out != NULL)
+			assert_string_equal(text, long_names[i].out);
+		free(text);
+		buf_free(&in);
+	}
+}
+
 /* A list of a large alias, many times over. */
 static void
 f2_aliases_in_a_header_are_bounded(void **state)
 {
 	struct aliases *aliases =
-	    parse("all: a@x.example, b@x.example, c@x.example");
+	    parse("all: a@x.example, b@x.example, c@x.example\n"
+		  "one: d@x.example\n");
 	struct rewrite_rules rules = rules_with(aliases);
 	char *text;
 
 	(void)state;
 	rules.recipient_limit = 4;
-	assert_null(rewrite(&rules, SPAN(FULL "To: all, all\r\n"), &text));
+	assert_null(rewrite(&rules, SPAN(FULL "To: all, all, one\r\n"), &text));
 	assert_string_equal(text,
 	    FULL "To: \"all on web1\" <a@x.example>, \"all on web1\""
 		 " <b@x.example>,\r\n"
 		 "\t\"all on web1\" <c@x.example>,"
-		 " \"all on web1\" <all@example.com>\r\n");
+		 " \"all on web1\" <all@example.com>,\r\n"
+		 "\t\"one on web1\" <one@example.com>\r\n");
 	free(text);
 	aliases_free(aliases);
 }
@@ -806,6 +897,7 @@ main(void)
 		cmocka_unit_test(a40_the_same_recipient_counts_once),
 		cmocka_unit_test(f1_aliases_nest_to_their_limit),
 		cmocka_unit_test(f2_a_fan_out_bomb_stops_at_the_limit),
+		cmocka_unit_test(f2_the_same_address_over_and_over_is_bounded),
 		cmocka_unit_test(senders_follow_from_and_from_mode),
 		cmocka_unit_test(a_complete_header_keeps_its_bytes),
 		cmocka_unit_test(private_fields_are_dropped),
@@ -819,6 +911,8 @@ main(void)
 		cmocka_unit_test(b22_a_nul_is_refused),
 		cmocka_unit_test(b26_large_headers_are_refused),
 		cmocka_unit_test(d20_rewritten_fields_keep_lines_short),
+		cmocka_unit_test(b21_a_long_line_is_not_folded),
+		cmocka_unit_test(d20_long_names_are_not_taken_over),
 		cmocka_unit_test(f2_aliases_in_a_header_are_bounded),
 	};
 
