@@ -59,7 +59,7 @@ class Daemon:
         self.password_file = self.directory / "password"
         self.wrapper, self.trace = tuple(wrapper), trace and ROOT
         self.log, self.process = [], None
-        self._traces, self._ended = [], True
+        self._traces, self._starts, self._ended = [], 0, True
         self._changed = threading.Condition()
         self.set_password(PASSWORD)
         (self.directory / "aliases").write_text(aliases)
@@ -114,6 +114,7 @@ class Daemon:
             environment["ASAN_OPTIONS"] = "detect_leaks=0:" + \
                 environment.get("ASAN_OPTIONS", "")
         self._ended = False
+        self._starts += 1
         self.process = subprocess.Popen(
             [*self.wrapper, *command], env=environment, cwd=self.directory,
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -181,8 +182,9 @@ class Daemon:
 
     @property
     def port(self):
-        return int([match[1] for line in self.log if (match := re.search(
-            r"listening on 127\.0\.0\.1:(\d+)", line))][-1])
+        """Of the present process, which has told before it was ready."""
+        return int(self.wait_log(r"listening on 127\.0\.0\.1:(\d+)",
+                                 self._starts)[1])
 
     # The other programs.
 
@@ -226,9 +228,11 @@ class Daemon:
         return list(self._traces)
 
 
-def private(scratch, command, binds=(), **options):
-    """A command line in which build/peers lies over the system."""
-    return [str(HERE / "private.sh"), str(scratch),
+def private(scratch, command, binds=(), end_all=False):
+    """The command line to run a command with build/peers over the system.
+    With end_all killing it ends all that it started."""
+    return [str(HERE / "private.sh"), *(["--end-all"] if end_all else []),
+            str(scratch),
             *(f"{source}:{target}" for source, target in binds),
             "--", *map(str, command)]
 

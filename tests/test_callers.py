@@ -26,14 +26,20 @@ def start(daemon, directory):
     binds = [(BIN / "sendmail", "/usr/sbin/sendmail"),
              (daemon.run, "/run/relayd")]
 
-    def starter(*command):
-        return subprocess.Popen(
-            private(scratch, command, binds), stdin=subprocess.PIPE,
+    processes = []
+
+    def starter(*command, **options):
+        processes.append(subprocess.Popen(
+            private(scratch, command, binds, **options), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
-                 "HOME": str(directory), "USER": "root"})
+                 "HOME": str(directory), "USER": "root"}))
+        return processes[-1]
 
-    return starter
+    yield starter
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
@@ -118,8 +124,8 @@ def test_git_send_email(run, host, daemon, directory):
 
 
 def run_cron(start, job, user="root"):
-    """A cron daemon that has just this job; to be ended with end_cron()."""
-    # It begins two seconds before the minute, and ends with standard input.
+    """A cron daemon that has just this job."""
+    # Its minutes are six seconds long.
     return start("sh", "-euc", f"""
         rm -rf /etc/cron.d /etc/crontab
         mkdir -p /etc/cron.d /var/spool/cron/crontabs
@@ -127,24 +133,15 @@ def run_cron(start, job, user="root"):
 MAILTO=root
 * * * * * {user} {job}
 END
-        faketime -f '@2026-11-24 05:14:58' /usr/sbin/cron -f </dev/null &
-        cat
-        kill $(cat /run/crond.pid)
-        wait""")
-
-
-def end_cron(process):
-    process.communicate(timeout=TIMEOUT)
+        faketime -f '@2026-11-24 05:14:50 x10' /usr/sbin/cron -f""",
+                 end_all=True)
 
 
 @pytest.mark.peers("cron", "faketime")
 def test_a_job_of_cron(start, host, daemon):
     job = r"printf 'disk full\n.\ncaf\303\251'"
-    cron = run_cron(start, job)
-    try:
-        header = arrived(host, daemon, body="disk full\n.\ncafé\n")
-    finally:
-        end_cron(cron)
+    run_cron(start, job)
+    header = arrived(host, daemon, body="disk full\n.\ncafé\n")
     assert header["subject"] == f"Cron <root@{socket.gethostname()}> {job}"
     assert header["from"].addresses[0].display_name == "Cron Daemon"
 
