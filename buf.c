@@ -85,7 +85,9 @@ span_equal(struct span a, struct span b)
 static char
 lower(char c)
 {
-	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+	if (c >= 'A' && c <= 'Z')
+		c = (char)(c + 'a' - 'A');
+	return c;
 }
 
 /* ASCII only: what a locale thinks of other bytes must not matter. */

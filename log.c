@@ -164,14 +164,15 @@ static size_t
 put_printable(char *out, size_t room, const char *text)
 {
 	static const char hex[] = "0123456789abcdef";
-	size_t n = 0;
+	size_t n = 0, dots = 3;
 
 	for (; *text != '\0'; text++) {
 		unsigned char c = (unsigned char)*text;
 
-		if (n + 4 + 3 > room) {
-			memcpy(out + n, "...", 3);
-			return n + 3;
+		if (n + 4 + dots > room) {
+			while (dots-- > 0)
+				out[n++] = '.';
+			return n;
 		}
 		if (c >= ' ' && c <= '~') {
 			out[n++] = (char)c;

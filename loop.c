@@ -176,7 +176,8 @@ loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms)
 	loop_timer_clear(l, t);
 	if (l->timer_count == l->timer_size) {
 		l->timer_size = l->timer_size == 0 ? 64 : l->timer_size * 2;
-		l->heap = mem_array(l->heap, l->timer_size, sizeof(*l->heap));
+		l->heap =
+		    mem_array(l->heap, l->timer_size, sizeof(struct timer *));
 	}
 	t->at_ms = l->now.mono_ms + (delay_ms < 0 ? 0 : delay_ms);
 	heap_up(l, l->timer_count++, t);

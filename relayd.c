@@ -219,7 +219,7 @@ static int
 open_spool(struct relayd *d)
 {
 	struct buf error = { NULL, 0, 0 };
-	pid_t owner;
+	pid_t owner = 0;
 	int status = EX_OK;
 
 	if (system_directory(d->config->spool, 0700, &d->identity, &error) ==
@@ -602,6 +602,8 @@ release(struct relayd *d)
 	size_t i;
 
 	control_free(d->control);
+	while (d->queue != NULL && queue_sync(d->queue))
+		; /* whoever waits for it is still there */
 	submit_free(d->submit);
 	sched_free(d->sched);
 	connector_free(d->connector);

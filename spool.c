@@ -16,7 +16,7 @@
 /* ---- names ---- */
 
 /* Digits without those that are easily taken for another (Crockford's). */
-static const char id_digits[] = "0123456789abcdefghjkmnpqrstvwxyz";
+static const char id_digits[32] = "0123456789abcdefghjkmnpqrstvwxyz";
 
 void
 queue_id_text(queue_id id, char out[QUEUE_ID_MAX])
@@ -37,7 +37,8 @@ queue_id_parse(struct span text, queue_id *id)
 	if (text.len != QUEUE_ID_MAX - 1)
 		return false;
 	for (i = 0; i < text.len; i++) {
-		const char *at = memchr(id_digits, text.data[i], 32);
+		const char *at =
+		    memchr(id_digits, text.data[i], sizeof(id_digits));
 
 		if (at == NULL)
 			return false;
