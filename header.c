@@ -3,7 +3,7 @@
  * mailboxes of an address list.  What becomes of them is for rewrite.c, and
  * whether an address is a good one for smtp.c.
  *
- * Everything here is a loop over the text that looks at an octet once.
+ * Everything here is one pass over the text, without recursion.
  */
 #include "header.h"
 
@@ -267,7 +267,9 @@ begin_mailbox(struct mailbox *m)
 {
 	struct span none = { NULL, 0 };
 
-	m->text = m->name = m->comment = none;
+	m->text = none;
+	m->name = none;
+	m->comment = none;
 	buf_clear(&m->address);
 	return (struct reading){ .m = m };
 }

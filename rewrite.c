@@ -205,6 +205,7 @@ struct edit {
 	const struct rewrite_rules *rules;
 	const struct rewrite_facts *facts;
 	struct buf *out;
+	size_t begin;          /* in out: where the section is */
 	size_t value_at;       /* in out: where the present field's value is */
 	size_t budget;         /* addresses that aliases may still put in */
 	struct span from_text; /* of a From that has no address */
@@ -238,8 +239,8 @@ fold(const struct edit *e, size_t len, size_t limit)
 static void
 add_name(const struct edit *e, const struct mailbox *m, struct buf *name)
 {
-	struct span old = buf_span(&m->address),
-		    comment = span_trim(m->comment);
+	struct span comment = span_trim(m->comment);
+	struct span old = buf_span(&m->address);
 	struct span local, domain, host;
 	struct buf text = { NULL, 0, 0 };
 
@@ -550,9 +551,9 @@ rewrite_header(const struct rewrite_rules *rules,
 	struct edit e = { .rules = rules,
 		.facts = facts,
 		.out = out,
+		.begin = out->len,
 		.budget = rules->recipient_limit };
 	const char *refused = refusal(header);
-	size_t begin = out->len;
 	struct header_field field;
 	char date[DATE_MAX];
 
@@ -563,7 +564,7 @@ rewrite_header(const struct rewrite_rules *rules,
 	while (header_next(&header, &field)) {
 		edit_field(&e, &field);
 		/* A megabyte of "a,a,a," would become hundreds. */
-		if (out->len - begin > (size_t)2 * LIMIT_HEADER)
+		if (out->len - e.begin > (size_t)2 * LIMIT_HEADER)
 			return "550 5.6.0 header section too large";
 	}
 	add_missing(&e, date);
