@@ -1,7 +1,7 @@
 #!/bin/sh
-# Run a command where build/peers lies over /usr, /etc and /var, with /run
-# and /dev/shm empty, in a mount namespace of its own: nobody else sees it, and nothing of
-# it is left when its last process ends.  Needs root.
+# Run a command where build/peers lies over /usr, /etc and /var, and /run and
+# /dev/shm are empty, in a mount namespace of its own: nobody else sees it, and
+# nothing of it is left when its last process ends.  Needs root.
 #
 # usage: tests/private.sh [--end-all] SCRATCH [SOURCE:TARGET ...] -- COMMAND ...
 #   --end-all      for servers: all that the command started ends with it, or
