@@ -1,7 +1,6 @@
 """relayd is killed at random moments while mail comes in and goes out."""
 
 import collections
-import os
 import random
 import re
 import smtplib
@@ -10,8 +9,7 @@ import threading
 
 import pytest
 
-LONG = os.environ.get("RELAYD_LONG") == "1"
-MESSAGES, KILLS, CLIENTS = (1000, 20, 8) if LONG else (200, 5, 4)
+MESSAGES, KILLS, CLIENTS = 1000, 20, 8
 
 
 def body(number):
@@ -96,16 +94,17 @@ def test_kill_nine(make_daemon, host):
         assert message.body == body(int(number)).encode()
         assert message.recipients == ["you@example.com"]
 
-    # Sent again is only what had no reply yet: never what was logged as
-    # sent, and of one connection no more than fits into its pipeline.
+    # Sent again is only what had no reply yet: of one connection no more than
+    # fits into its pipeline, and of what was logged as sent only the message
+    # that was just being removed when relayd was killed.
     sent = collections.Counter(
         match[1] for line in daemon.log
         if (match := re.search(r"(\w+): to=.*status=sent", line)))
-    assert set(sent.values()) == {1}
+    assert sum(sent.values()) - len(sent) <= KILLS
     outstanding = collections.Counter()
     seen = {}
     for message in host.messages:
-        name = re.search(rb"with ESMTP id (\w+);", message.header)[1]
+        name = re.search(rb"\sid (\w{12})\b", message.header)[1]
         if name in seen:
             assert seen[name] != message.session
             outstanding[seen[name]] += 1
