@@ -39,9 +39,7 @@ vet_section(struct config_reading *r, const struct scan_entry *e)
 		same_kind++;
 		if (other->title != NULL &&
 		    strcmp(other->title, e->title) == 0) {
-			config_refuse(r, e,
-			    "duplicate: line %u has a section of the "
-			    "same name",
+			config_refuse(r, e, "duplicate: line %u has it too",
 			    other->line);
 			return;
 		}
@@ -83,8 +81,7 @@ vet_secret(struct config_reading *r, const struct scan_entry *e)
 	    (memchr(raw.data, '\\', raw.len) != NULL ||
 		memmem(raw.data, raw.len, "${", 2) != NULL))
 		config_warn(r, e,
-		    "\"\\\" and \"${\" are expanded in double quotes; "
-		    "single quotes keep them");
+		    "\"\\\" and \"${\" are expanded; single quotes keep them");
 	if ((st->st_mode & S_IROTH) == 0)
 		return;
 	buf_printf(&text, "%s holds a password and ",
@@ -229,9 +226,8 @@ parse(struct config_reading *r)
 		return root;
 	(void)cfg_free(root);
 	config_refuse(r, &at,
-	    "libconfuse refuses it; two sections may have the same "
-	    "name once variables are expanded");
-	return false;
+	    "libconfuse refuses it; have two sections the same name?");
+	return NULL;
 }
 
 /* ---- values ---- */

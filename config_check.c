@@ -45,8 +45,6 @@ config_raw(const struct config_reading *r, const struct scan_entry *e)
 	return (struct span){ r->scan.text.data + e->value, e->end - e->value };
 }
 
-/* ---- checks across keys ---- */
-
 void
 config_explain(const struct config_reading *r, const struct scan_entry *e,
     struct buf *out)
@@ -69,7 +67,6 @@ config_explain(const struct config_reading *r, const struct scan_entry *e,
 	free(text);
 }
 
-/* The entry of a key in a section (its index, or SCAN_GLOBAL), or NULL. */
 const struct scan_entry *
 config_find(const struct config_reading *r, size_t section, const char *name)
 {
@@ -118,6 +115,8 @@ refuse_key(struct config_reading *r, size_t section, const char *name,
 	config_refuse(r, &at, "%s", buf_text(&text));
 	buf_free(&text);
 }
+
+/* ---- sections ---- */
 
 static void
 check_listen(struct config_reading *r, const struct config_listen *l,
@@ -331,18 +330,17 @@ check_login(struct config_reading *r, const struct config_relay *relay,
 		check_password_file(r, relay, section);
 	if (sources > 1)
 		refuse_key(r, section, "password",
-		    "only one of password, "
-		    "password_file and password_credential may be set");
+		    "only one of password, password_file and "
+		    "password_credential may be set");
 	if (relay->auth == AUTH_NONE)
 		return false;
 	if (user && sources == 0)
 		refuse_key(r, section, "user",
-		    "has no password: set "
-		    "password_file, password or password_credential");
+		    "has no password: set password_file, password or "
+		    "password_credential");
 	if (!user && sources > 0)
 		refuse_key(r, section, "user",
-		    "is missing, but there is a "
-		    "password");
+		    "is missing, but there is a password");
 	else if (!user && relay->auth != AUTH_AUTO)
 		refuse_key(r, section, "user", "is missing, but auth is set");
 	return user;

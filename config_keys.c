@@ -52,6 +52,7 @@
 #define KIB  ((uint64_t)1 << 10)
 #define MIB  ((uint64_t)1 << 20)
 #define GIB  ((uint64_t)1 << 30)
+#define TIB  ((uint64_t)1 << 40)
 #define HOUR ((uint64_t)3600)
 #define DAY  (24 * HOUR)
 
@@ -83,7 +84,7 @@ const struct config_key config_global_keys[] = {
 	COUNT("recipient_limit", KEY_NUMBER, GLOBAL(recipient_limit), "1000", 1,
 	    100000),
 	COUNT("min_free_space", KEY_SIZE, GLOBAL(min_free_space), "64M", 0,
-	    KIB *GIB),
+	    TIB),
 	COUNT("connection_limit", KEY_NUMBER, GLOBAL(connection_limit), "256",
 	    1, 65536),
 	COUNT("client_timeout", KEY_DURATION, GLOBAL(client_timeout), "5m", 1,
@@ -239,8 +240,7 @@ show_amount(struct buf *out, enum key_kind kind, uint64_t value)
 		uint64_t factor;
 	} units[2][4] = {
 		{ { 'd', DAY }, { 'h', HOUR }, { 'm', 60 }, { 's', 1 } },
-		{ { 'T', KIB * GIB }, { 'G', GIB }, { 'M', MIB },
-		    { 'K', KIB } },
+		{ { 'T', TIB }, { 'G', GIB }, { 'M', MIB }, { 'K', KIB } },
 	};
 	size_t i, row = kind == KEY_SIZE;
 

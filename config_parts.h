@@ -8,6 +8,27 @@
 
 #include <sys/stat.h>
 
+/* ---- config_lex.c: words --------------------------------------------------- */
+
+/* Tokens; the others are the character itself. */
+enum {
+	CONFIG_BAD = -1, /* see problem */
+	CONFIG_END = 0,
+	CONFIG_WORD = 256,
+	CONFIG_STRING, /* on one line, with its quotes */
+};
+
+struct config_lexer {
+	struct span rest; /* not read yet; without NULs */
+	unsigned line;    /* where rest begins */
+	struct span token;
+	unsigned token_line;
+	const char *problem;
+};
+
+/* Read the next token. */
+int config_lex(struct config_lexer *l);
+
 /* ---- config_scan.c: what is written where -------------------------------- */
 
 enum scan_form { SCAN_VALUE, SCAN_LIST, SCAN_SECTION };

@@ -21,22 +21,13 @@ enum {
 	SECTION_DEPTH = 4,
 };
 
-/* Tokens; the others are the character itself. */
-enum {
-	TOKEN_BAD = -1, /* told in error */
-	TOKEN_END = 0,
-	TOKEN_WORD = 256,
-	TOKEN_STRING, /* with its quotes */
-};
-
 /* One file being read. */
 struct source {
 	struct buf raw;
 	size_t file;
 	dev_t dev;
 	ino_t ino;
-	struct span rest;           /* of raw, not read yet */
-	unsigned line;              /* where rest begins */
+	struct config_lexer lexer;  /* of raw */
 	size_t open[SECTION_DEPTH]; /* sections, outermost first */
 	unsigned depth;
 };
@@ -47,8 +38,6 @@ struct reader {
 	struct source source[1 + INCLUDE_DEPTH]; /* each includes the next */
 	unsigned sources;
 	struct source *here; /* the last of them */
-	struct span token;
-	unsigned token_line;
 };
 
 /* ---- errors ---- */
@@ -92,13 +81,13 @@ fail(const struct reader *r, const struct scan_entry *at, const char *format,
 	return -1;
 }
 
-/* The same where no key is known.  Says nothing of what the file holds: it
- * may be none of ours. */
+/* An error where no key is known.  Says nothing of what the file holds: it may
+ * be none of ours. */
 static int
-fail_syntax(const struct reader *r, const char *text)
+fail_syntax(const struct reader *r, unsigned line, const char *text)
 {
 	struct scan_entry at = { .file = r->here->file,
-		.line = r->token_line,
+		.line = line,
 		.section = SCAN_GLOBAL,
 		.key = "syntax" };
 
@@ -109,177 +98,23 @@ fail_syntax(const struct reader *r, const char *text)
 static int
 fail_entry(struct reader *r, const struct scan_entry *e, const char *text)
 {
-	if (r->sources == 1)
-		return fail(r, e, "%s", text);
-	r->token_line = e->line;
-	return fail_syntax(r, text);
-}
-
-/* ---- tokens ---- */
-
-static void
-advance(struct source *from, size_t count)
-{
-	size_t i;
-
-	for (i = 0; i < count; i++)
-		from->line += from->rest.data[i] == '\n';
-	from->rest = span_from(from->rest, count);
-}
-
-static bool
-starts(struct span s, const char *text)
-{
-	size_t len = strlen(text);
-
-	return s.len >= len && memcmp(s.data, text, len) == 0;
-}
-
-/* Skip blanks and comments; false: a comment is not closed. */
-static bool
-skip_blanks(struct reader *r)
-{
-	for (;;) {
-		struct span s = r->here->rest;
-		const char *end;
-
-		r->token_line = r->here->line;
-		if (s.len > 0 && strchr(" \t\r\n", *s.data) != NULL) {
-			advance(r->here, 1);
-		} else if (starts(s, "#") || starts(s, "//")) {
-			end = memchr(s.data, '\n', s.len);
-			advance(r->here,
-			    end != NULL ? (size_t)(end - s.data) : s.len);
-		} else if (starts(s, "/*")) {
-			s = span_from(s, 2);
-			end = memmem(s.data, s.len, "*/", 2);
-			if (end == NULL)
-				return false;
-			advance(r->here, 2 + (size_t)(end - s.data) + 2);
-		} else {
-			return true;
-		}
-	}
-}
-
-/* The length of "${NAME:-default}" at the start of s; 0: it is not closed. */
-static size_t
-variable_length(struct span s)
-{
-	size_t i;
-
-	for (i = 2; i < s.len; i++) {
-		if (s.data[i] == '}')
-			return i + 1;
-		/* libconfuse would read on to any brace that follows. */
-		if (strchr("\"'{\n", s.data[i]) != NULL)
-			break;
-	}
-	return 0;
-}
-
-/*
- * The length of the escape at the start of s in double quotes, 0 if it is a
- * bad one: libconfuse stops at "\400" and "\8", and at "\0" the value ends.
- */
-static size_t
-escape_length(struct span s)
-{
-	unsigned value = 0;
-	size_t len = 1;
-
-	if (s.len < 2)
-		return 0;
-	if (s.data[1] == 'x') {
-		char hex[3] = { 0 };
-
-		for (len = 2; len < 4 && len < s.len &&
-		     strchr("0123456789abcdefABCDEF", s.data[len]) != NULL;
-		     len++)
-			hex[len - 2] = s.data[len];
-		return len == 2 || strtoul(hex, NULL, 16) > 0 ? len : 0;
-	}
-	for (; len < s.len && s.data[len] >= '0' && s.data[len] <= '9'; len++) {
-		if (s.data[len] > '7' || len > 3)
-			return 0;
-		value = value * 8 + (unsigned)(s.data[len] - '0');
-	}
-	if (len > 1)
-		return value > 0 && value < 256 ? len : 0;
-	return 2;
-}
-
-static int
-string_token(struct reader *r)
-{
-	struct span s = r->here->rest;
-	char quote = *s.data;
-	size_t i = 1;
-
-	while (i < s.len && s.data[i] != quote && s.data[i] != '\n') {
-		struct span here = span_from(s, i);
-		size_t len = 1;
-
-		if (*here.data == '\\' && starts(span_from(here, 1), "\n"))
-			break;
-		if (*here.data == '\\')
-			len = quote == '"' ? escape_length(here) : 2;
-		else if (quote == '"' && starts(here, "${"))
-			len = variable_length(here);
-		if (len == 0) {
-			(void)fail_syntax(r,
-			    *here.data == '$'
-				? "\"${\" without its \"}\" in a quoted value"
-				: "this escape (\\) in a quoted value is none");
-			return TOKEN_BAD;
-		}
-		i += len;
-	}
-	if (i >= s.len || s.data[i] != quote) {
-		(void)fail_syntax(r, "a quoted value does not end on its line");
-		return TOKEN_BAD;
-	}
-	r->token = span_first(s, i + 1);
-	return TOKEN_STRING;
-}
-
-/* Read the next token. */
-static int
-next(struct reader *r)
-{
-	struct span s;
-	size_t len = 0;
-
-	if (!skip_blanks(r)) {
-		(void)fail_syntax(r, "this comment (/*) is not closed");
-		return TOKEN_BAD;
-	}
-	s = r->here->rest;
-	if (s.len == 0)
-		return TOKEN_END;
-	r->token = span_first(s, 1);
-	if (strchr("\"'", *s.data) != NULL) {
-		int token = string_token(r);
-
-		advance(r->here, token == TOKEN_BAD ? 0 : r->token.len);
-		return token;
-	}
-	if (starts(s, "${"))
-		len = variable_length(s);
-	else
-		while (len < s.len &&
-		    strchr(" #\"'\t\n\r={}()+,*", s.data[len]) == NULL)
-			len++;
-	if (len > 0) {
-		r->token = span_first(s, len);
-		advance(r->here, len);
-		return TOKEN_WORD;
-	}
-	advance(r->here, 1);
-	return (unsigned char)*s.data;
+	return r->sources == 1 ? fail(r, e, "%s", text)
+			       : fail_syntax(r, e->line, text);
 }
 
 /* ---- grammar ---- */
+
+/* Read the next token of the present file. */
+static int
+next(struct reader *r)
+{
+	struct config_lexer *l = &r->here->lexer;
+	int token = config_lex(l);
+
+	if (token == CONFIG_BAD)
+		(void)fail_syntax(r, l->token_line, l->problem);
+	return token;
+}
 
 static void
 emit(struct reader *r, struct span s)
@@ -302,11 +137,11 @@ add_entry(struct reader *r, size_t section)
 	e = &s->entry[s->entry_count];
 	*e = (struct scan_entry){
 		.file = r->here->file,
-		.line = r->token_line,
+		.line = r->here->lexer.token_line,
 		.section = section,
 		.start = s->text.len,
 	};
-	memcpy(e->key, r->token.data, r->token.len);
+	memcpy(e->key, r->here->lexer.token.data, r->here->lexer.token.len);
 	return s->entry_count++;
 }
 
@@ -334,16 +169,16 @@ read_list(struct reader *r, struct scan_entry *e)
 
 	e->form = SCAN_LIST;
 	emit(r, SPAN("{"));
-	while (token == TOKEN_WORD || token == TOKEN_STRING) {
-		emit(r, r->token);
+	while (token == CONFIG_WORD || token == CONFIG_STRING) {
+		emit(r, r->here->lexer.token);
 		e->values++;
 		token = next(r);
 		if (token != ',')
 			break;
-		emit(r, r->token);
+		emit(r, r->here->lexer.token);
 		token = next(r);
 	}
-	if (token == TOKEN_BAD)
+	if (token == CONFIG_BAD)
 		return -1;
 	if (token != '}')
 		return fail_entry(r, e,
@@ -361,13 +196,13 @@ read_value(struct reader *r, struct scan_entry *e)
 
 	emit(r, SPAN("="));
 	e->value = r->scan->text.len;
-	if (token == TOKEN_BAD)
+	if (token == CONFIG_BAD)
 		return -1;
 	if (token == '{')
 		return read_list(r, e);
-	if (token != TOKEN_WORD && token != TOKEN_STRING)
+	if (token != CONFIG_WORD && token != CONFIG_STRING)
 		return fail_entry(r, e, "a value is missing after \"=\"");
-	emit(r, r->token);
+	emit(r, r->here->lexer.token);
 	e->end = r->scan->text.len;
 	return 0;
 }
@@ -408,19 +243,16 @@ read_failure(int error)
 static int
 check_nul(struct reader *r)
 {
-	struct span s = r->here->rest;
-	const char *nul = s.len == 0 ? NULL : memchr(s.data, '\0', s.len);
+	struct span raw = buf_span(&r->here->raw), before, rest;
+	unsigned line = 1;
 	char text[48];
-	const char *p;
 
-	r->token_line = 1;
-	if (nul == NULL)
+	if (!span_cut(raw, '\0', &before, &rest))
 		return 0;
-	for (p = s.data; p < nul; p++)
-		r->token_line += *p == '\n';
-	(void)snprintf(text, sizeof(text), "NUL byte in line %u",
-	    r->token_line);
-	return fail_syntax(r, text);
+	while (span_cut(before, '\n', &rest, &before))
+		line++;
+	(void)snprintf(text, sizeof(text), "NUL byte in line %u", line);
+	return fail_syntax(r, line, text);
 }
 
 /* Begin to read a file; at is where its name stands. */
@@ -428,7 +260,7 @@ static int
 open_source(struct reader *r, const char *path, const struct scan_entry *at)
 {
 	struct scan *s = r->scan;
-	struct source from = { .line = 1 };
+	struct source from = { .lexer.line = 1 };
 	struct stat st = { 0 };
 	const char *why = NULL;
 
@@ -446,9 +278,9 @@ open_source(struct reader *r, const char *path, const struct scan_entry *at)
 		return fail(r, at, "%s: %s", path, why);
 	}
 	s->file[from.file].st = st;
-	from.rest = buf_span(&from.raw);
-	if (starts(from.rest, "\xef\xbb\xbf")) /* byte order mark */
-		from.rest = span_from(from.rest, 3);
+	from.lexer.rest = buf_span(&from.raw);
+	if (span_starts_nocase(from.lexer.rest, SPAN("\xef\xbb\xbf")))
+		from.lexer.rest = span_from(from.lexer.rest, 3); /* BOM */
 	r->source[r->sources] = from;
 	r->here = &r->source[r->sources++];
 	return check_nul(r);
@@ -477,9 +309,9 @@ read_include(struct reader *r, size_t index)
 
 	if (r->here->depth > 0)
 		return fail(r, &at, "must stand outside of sections");
-	if (next(r) != TOKEN_STRING)
+	if (next(r) != CONFIG_STRING)
 		return fail(r, &at, "a file name in quotes is expected");
-	name = r->token;
+	name = r->here->lexer.token;
 	name = span_first(span_from(name, 1), name.len - 2);
 	if (next(r) != ')' || name.len == 0 ||
 	    memchr(name.data, '$', name.len) != NULL ||
@@ -527,20 +359,20 @@ read_entry(struct reader *r)
 	struct span title = { 0 };
 	int token;
 
-	emit(r, r->token);
+	emit(r, r->here->lexer.token);
 	token = next(r);
 	if (token == '=')
 		return read_value(r, e);
 	if (token == '(' && strcmp(e->key, "include") == 0)
 		return read_include(r, index);
-	if (token == TOKEN_WORD || token == TOKEN_STRING) {
-		title = r->token;
+	if (token == CONFIG_WORD || token == CONFIG_STRING) {
+		title = r->here->lexer.token;
 		emit(r, title);
 		token = next(r);
 	}
 	if (token == '{')
 		return open_section(r, index, title);
-	return token == TOKEN_BAD
+	return token == CONFIG_BAD
 	    ? -1
 	    : fail_entry(r, e, "\"=\" is missing after it");
 }
@@ -551,7 +383,8 @@ close_section(struct reader *r)
 	size_t index;
 
 	if (r->here->depth == 0)
-		return fail_syntax(r, "\"}\" closes nothing");
+		return fail_syntax(r, r->here->lexer.token_line,
+		    "\"}\" closes nothing");
 	index = r->here->open[--r->here->depth];
 	emit(r, SPAN("}"));
 	r->scan->entry[index].end = r->scan->text.len;
@@ -581,14 +414,15 @@ read_next(struct reader *r)
 {
 	int token = next(r);
 
-	if (token == TOKEN_BAD)
+	if (token == CONFIG_BAD)
 		return -1;
-	if (token == TOKEN_END)
+	if (token == CONFIG_END)
 		return end_source(r);
 	if (token == '}')
 		return close_section(r);
-	if (token != TOKEN_WORD || !key_valid(r->token))
-		return fail_syntax(r, "a key is expected here");
+	if (token != CONFIG_WORD || !key_valid(r->here->lexer.token))
+		return fail_syntax(r, r->here->lexer.token_line,
+		    "a key is expected here");
 	return read_entry(r);
 }
 

@@ -1033,6 +1033,14 @@ g1_g2_secret_files_must_be_private(void **state)
 	assert_refused(f, text, "2: relay.x.password_file: |regular file");
 	assert_int_equal(password_of(f, "secret", &password), -1);
 	assert_int_equal(password_of(f, ".", &password), -1);
+	assert_int_equal(unlink(in(f, "secret")), 0);
+
+	write_file(in(f, "secret"), SPAN("p\n"), 0600);
+	if (geteuid() == 0) { /* only root can give a file away */
+		assert_int_equal(chown(in(f, "secret"), 12345, 12345), 0);
+		assert_int_equal(password_of(f, "secret", &password), -1);
+		assert_non_null(strstr(buf_text(&f->errors), "user 12345"));
+	}
 
 	while (long_one.len <= LIMIT_SECRET)
 		buf_add_char(&long_one, 'x');
