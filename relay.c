@@ -257,7 +257,8 @@ take_unasked(struct relay_link *l)
 
 	if (l->sent == 0 || (!shutdown && l->pipeline.oldest != NULL))
 		blame(l, shutdown ? FAULT_SHUTDOWN : FAULT_PROTOCOL, 0,
-		    "the relayhost said", "without being asked", bytes);
+		    "the relayhost said", "without being asked",
+		    span_trim(bytes));
 	l->state = OVER;
 }
 
@@ -352,18 +353,14 @@ write_command(struct relay_link *l, struct transaction *t)
 static void
 write_content(struct relay_link *l, struct transaction *t)
 {
-	struct buf text = { NULL, 0, 0 };
-
 	if (transaction_content(t, &l->wire.out) == 0) {
 		if (t->step == STEP_WRITTEN)
 			t->end = wire_position(&l->wire);
 		return;
 	}
-	buf_printf(&text, "message file %s; it was not sent",
-	    errno == EBADMSG ? "is damaged" : "can't be read: read error");
 	delivery_settle(t->delivery, VERDICT_DEFERRED, "4.3.0",
-	    buf_text(&text));
-	buf_free(&text);
+	    errno == EBADMSG ? "message file is damaged; it was not sent"
+			     : "read error on message file; it was not sent");
 	l->state = OVER;
 }
 
