@@ -328,6 +328,20 @@ reset_state(int fd, const struct envelope *e)
 	return fdatasync(fd);
 }
 
+/* Against the stream, so the order of the syncs is its own (see queue.c):
+ * nothing else may be waiting for one. */
+static int
+move_back(struct queue *q, enum queue_place place, const char *name)
+{
+	queue_sync_marks(q);
+	if (renameat2(q->place[place], name, q->place[PLACE_NEW], name,
+		RENAME_NOREPLACE) == -1 ||
+	    fsync(q->place[PLACE_NEW]) == -1)
+		return -1;
+	q->unsynced[place] = true;
+	return 0;
+}
+
 static int
 release_from(struct queue *q, enum queue_place place, queue_id id,
     const char *name)
@@ -350,9 +364,7 @@ release_from(struct queue *q, enum queue_place place, queue_id id,
 	} else if (faccessat(q->place[PLACE_CUR], name, F_OK, 0) == 0) {
 		errno = EBUSY;
 	} else if (reset_state(fd, &e) == 0) {
-		ret = renameat2(q->place[place], name, q->place[PLACE_NEW],
-		    name, RENAME_NOREPLACE);
-		q->unsynced[place] = q->unsynced[PLACE_NEW] = true;
+		ret = move_back(q, place, name);
 	}
 	envelope_clear(&e);
 	fd_close(&fd);

@@ -353,6 +353,30 @@ sync_file(struct queue *q, struct msg *m)
 	q->failing_until_ms = now.mono_ms + FAILING_MS;
 }
 
+/*
+ * Sync the directories that have changed.  Messages move from new/ to cur/ to
+ * failed/: the later directory comes first, for once the earlier one has lost
+ * a name for good, the later one must have it for good.
+ */
+static int
+sync_places(struct queue *q)
+{
+	int i;
+
+	for (i = PLACES - 1; i >= 0; i--) {
+		if (!q->unsynced[i])
+			continue;
+		if (fsync(q->place[i]) == -1) {
+			log_error(NULL, "%s/ in the spool can't be written: %s",
+			    spool_place_name((enum queue_place)i),
+			    strerror(errno));
+			return -1;
+		}
+		q->unsynced[i] = false;
+	}
+	return 0;
+}
+
 /* Sync the group's files, and then the one directory that names them. */
 static void
 sync_group(struct queue *q, struct msg *group)
@@ -367,10 +391,9 @@ sync_group(struct queue *q, struct msg *group)
 		sync_file(q, m);
 		any |= m->error == 0;
 	}
-	if (any && fsync(q->place[PLACE_NEW]) == -1) {
+	q->unsynced[PLACE_NEW] |= any;
+	if (any && sync_places(q) == -1) {
 		error = errno;
-		log_error(NULL, "the spool's directory can't be written: %s",
-		    strerror(error));
 		q->failures++;
 	} else if (any) {
 		q->failures = 0;
@@ -453,11 +476,7 @@ queue_sync_marks(struct queue *q)
 		(void)close(q->mark_fd[i]);
 	}
 	q->mark_count = 0;
-	for (i = 0; i < PLACES; i++) {
-		if (q->unsynced[i])
-			(void)fsync(q->place[i]);
-		q->unsynced[i] = false;
-	}
+	(void)sync_places(q);
 }
 
 void

@@ -9,8 +9,9 @@
 #include <string.h>
 
 /*
- * Where the decoder stands.  Only a line that follows a true CRLF can end
- * the data or have been stuffed: a dot behind a bare CR or LF is content.
+ * Where the decoder stands.  Only a line that follows a true CRLF can end the
+ * data: a single dot behind a bare CR or LF is content.  Of two, one was put
+ * there by a client that stuffs dots and leaves LFs as they are (smtplib).
  */
 enum {
 	AT_START,  /* of a line behind CRLF, or of all */
@@ -18,8 +19,9 @@ enum {
 	AT_DOT_CR, /* "." CR */
 	AT_CR,     /* CR behind text, not passed on yet */
 	IN_TEXT,
-	AT_BARE, /* the start of a line behind a bare CR or LF */
-	AT_END,  /* CRLF "." CRLF is complete */
+	AT_BARE,     /* the start of a line behind a bare CR or LF */
+	AT_BARE_DOT, /* such a line began with a dot, not passed on yet */
+	AT_END,      /* CRLF "." CRLF is complete */
 };
 
 static void
@@ -90,6 +92,12 @@ decode_held(struct smtp_decoder *d, char c, struct buf *out)
 		end_line(d, out, c != '\n');
 		return c == '\n';
 	}
+	if (d->state == AT_BARE_DOT) {
+		if (c != '.')
+			buf_add_char(out, '.');
+		d->state = IN_TEXT;
+		return false;
+	}
 	if (d->state == AT_DOT_CR && c == '\n') {
 		d->state = AT_END;
 		return true;
@@ -125,8 +133,12 @@ decode(struct smtp_decoder *d, struct span in, struct buf *out, bool dots)
 			    dots && in.data[at] == '.' ? AT_DOT : IN_TEXT;
 			at += d->state == AT_DOT;
 			break;
-		case IN_TEXT:
 		case AT_BARE:
+			d->state =
+			    dots && in.data[at] == '.' ? AT_BARE_DOT : IN_TEXT;
+			at += d->state == AT_BARE_DOT;
+			break;
+		case IN_TEXT:
 			at = decode_text(d, in, at, &lf, out);
 			break;
 		default:

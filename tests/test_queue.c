@@ -44,6 +44,7 @@ static struct {
 	unsigned left;
 	int error;
 	unsigned syncs;   /* how many there were */
+	int synced[64];   /* their descriptors */
 	int64_t clock_ms; /* added to both clocks */
 } fault;
 
@@ -59,14 +60,14 @@ fails(void)
 int
 __wrap_fdatasync(int fd)
 {
-	fault.syncs++;
+	fault.synced[fault.syncs++ % 64] = fd;
 	return fails() ? -1 : __real_fdatasync(fd);
 }
 
 int
 __wrap_fsync(int fd)
 {
-	fault.syncs++;
+	fault.synced[fault.syncs++ % 64] = fd;
 	return fails() ? -1 : __real_fsync(fd);
 }
 
@@ -282,6 +283,28 @@ a_group_shares_the_sync_of_its_directory(void **state)
 	assert_int_equal(fault.syncs, 11);
 }
 
+/* Or a power cut could find a message in neither. */
+static void
+what_has_moved_to_cur_is_there_before_new_forgets_it(void **state)
+{
+	struct spool *s = *state;
+	struct entry *e = queue_take(s->queue, add(s, 2, "body\r\n"));
+
+	fault.syncs = 0;
+	(void)add(s, 1, "body\r\n");
+	assert_int_equal(fault.syncs, 3);
+	assert_int_equal(fault.synced[1], s->queue->place[PLACE_CUR]);
+	assert_int_equal(fault.synced[2], s->queue->place[PLACE_NEW]);
+	entry_mark(e, 0, RECIPIENT_FAILED);
+	entry_mark(e, 1, RECIPIENT_FAILED);
+	entry_finish(e);
+	fault.syncs = 0;
+	queue_sync_marks(s->queue);
+	assert_int_equal(fault.syncs, 3);
+	assert_int_equal(fault.synced[1], s->queue->place[PLACE_FAILED]);
+	assert_int_equal(fault.synced[2], s->queue->place[PLACE_CUR]);
+}
+
 static void
 a_group_is_bounded(void **state)
 {
@@ -294,6 +317,13 @@ a_group_is_bounded(void **state)
 	assert_int_equal(s->told.calls, 32);
 	assert_false(queue_sync(s->queue));
 	assert_int_equal(s->told.calls, 33);
+}
+
+static void
+remove_told(struct spool *s)
+{
+	entry_finish(queue_take(s->queue, s->told.id));
+	queue_sync_marks(s->queue);
 }
 
 /* Each call of the commit fails once: creation, write, rename, two syncs. */
@@ -322,11 +352,11 @@ commit_queues_nothing_when_a_call_fails(void **state)
 			queue_commit(begin(s, 1, "x\r\n"), committed, s);
 			(void)queue_sync(s->queue);
 			assert_int_equal(s->told.error, 0);
-			entry_finish(queue_take(s->queue, s->told.id));
+			remove_told(s);
 		}
 		fault.left = 0;
 		assert_int_equal(s->told.error, 0);
-		entry_finish(queue_take(s->queue, s->told.id));
+		remove_told(s);
 	}
 	assert_int_equal(runs, 5 * 4);
 }
@@ -790,6 +820,7 @@ main(void)
 		T(commit_tells_only_from_the_sync),
 		T(commit_syncs_the_file_and_then_its_directory),
 		T(a_group_shares_the_sync_of_its_directory),
+		T(what_has_moved_to_cur_is_there_before_new_forgets_it),
 		T(a_group_is_bounded),
 		T(commit_queues_nothing_when_a_call_fails),
 		T(three_failed_syncs_stop_accepting_for_a_while),

@@ -60,6 +60,9 @@ data_ends_at_crlf_dot_crlf_only(void **state)
 		{ "..\r\n...\r\n.a\r\n.\r\n", ".\r\n..\r\na\r\n", false, 0 },
 		{ "10%\r20%\r\n.\r\n", "10%\r\n20%\r\n", true, 0 }, /* D4 */
 		{ "\r\n.\r\n", "\r\n", false, 0 },
+		/* stuffed by a client that leaves LFs as they are */
+		{ "a\n..\n..b\r...\n.c\r\n.\r\n",
+		    "a\r\n.\r\n.b\r\n..\r\n.c\r\n", true, 0 },
 	};
 	struct smtp_decoder d;
 	struct buf out = { 0 };
