@@ -357,6 +357,18 @@ open_listeners(struct relayd *d)
 
 /* ---- running ---- */
 
+/* Has all that was running at SIGTERM come to its end? */
+static bool
+is_finished(const struct relayd *d)
+{
+	struct submit_status status;
+
+	if (!d->stopping || !d->links_closed || submit_busy(d->submit))
+		return false;
+	submit_status(d->submit, &status);
+	return status.open == 0;
+}
+
 /*
  * Everything that this turn has accepted becomes durable now, together; what
  * only spares a repetition after a crash waits for its timer.
@@ -370,7 +382,7 @@ sync_spool(void *arg)
 		loop_hurry(d->loop);
 	if (queue_unsynced(d->queue) && d->sync_timer.place == 0)
 		loop_timer_set(d->loop, &d->sync_timer, SYNC_MS);
-	if (d->stopping && d->links_closed && !submit_busy(d->submit))
+	if (is_finished(d))
 		loop_stop(d->loop);
 }
 

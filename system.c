@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
 #include <netinet/in.h>
 #include <pwd.h>
 #include <signal.h>
@@ -106,6 +107,21 @@ system_identity(const char *user, struct identity *id, struct buf *error)
 	return 0;
 }
 
+/* Have the entry of path in its directory outlive a power cut. */
+static int
+sync_parent(const char *path)
+{
+	char *copy = mem_text(path);
+	int ret, fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	free(copy);
+	if (fd == -1)
+		return -1;
+	ret = fsync(fd);
+	fd_close(&fd);
+	return ret;
+}
+
 /* Make the parents, as root's or whoever we are, open to all. */
 static void
 make_parents(const char *path)
@@ -115,8 +131,10 @@ make_parents(const char *path)
 
 	while ((slash = strchr(slash + 1, '/')) != NULL) {
 		*slash = '\0';
-		if (mkdir(copy, 0755) == 0)
+		if (mkdir(copy, 0755) == 0) {
 			(void)chmod(copy, 0755); /* whatever the umask is */
+			(void)sync_parent(copy);
+		}
 		*slash = '/';
 	}
 	free(copy);
@@ -131,7 +149,8 @@ system_directory(const char *path, mode_t mode, const struct identity *id,
 	make_parents(path);
 	if (mkdir(path, mode) == 0) {
 		if (chmod(path, mode) == -1 ||
-		    (id->change && chown(path, id->uid, id->gid) == -1))
+		    (id->change && chown(path, id->uid, id->gid) == -1) ||
+		    sync_parent(path) == -1)
 			goto fail;
 		return 0;
 	}
@@ -141,6 +160,8 @@ system_directory(const char *path, mode_t mode, const struct identity *id,
 		errno = ENOTDIR;
 		goto fail;
 	}
+	/* Whoever made it may have been cut short just then. */
+	(void)sync_parent(path);
 	return 0;
 fail:
 	buf_printf(error, "%s: %s", path, strerror(errno));
