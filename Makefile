@@ -118,8 +118,8 @@ lint: all $(UNITS:%=%.o)
 	    $(UNITS:$(BUILD)/%=build/clang/%.o)
 	tests/layers.sh $(BUILD) $(LAYERS) system relayd
 	clang-format --dry-run -Werror $(C_FILES)
-	ls *.c | xargs -P 2 -n 4 clang-tidy -quiet --extra-arg=-std=c11 \
-	    --extra-arg=-D_GNU_SOURCE $(PATHS:%=--extra-arg=%)
+	ls *.c | xargs -P 2 -I FILE clang-tidy -quiet FILE -- -std=c11 \
+	    -D_GNU_SOURCE -iquote . $(PATHS) 2>/dev/null
 	cppcheck -q --std=c11 -j 2 --enable=warning,performance,portability \
 	    --inline-suppr --error-exitcode=1 -D_GNU_SOURCE $(PATHS) *.c
 	mandoc -T lint -W warning $(MAN_PAGES)

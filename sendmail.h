@@ -17,13 +17,13 @@ enum {
 
 /* All zero but file, which is -1, before message_read(). */
 struct message {
-	struct buf top;	   /* what is put before the text */
-	struct buf text;   /* its first MESSAGE_IN_MEMORY octets */
-	size_t skip;	   /* octets at its start that are not sent */
-	int file;	   /* what follows them, unlinked; -1: nothing does */
+	struct buf top;  /* what is put before the text */
+	struct buf text; /* its first MESSAGE_IN_MEMORY octets */
+	size_t skip;     /* octets at its start that are not sent */
+	int file;        /* what follows them, unlinked; -1: nothing does */
 	uint64_t file_size;
 	struct buf header; /* the header section, canonical */
-	bool headless;	   /* the text starts with its body */
+	bool headless;     /* the text starts with its body */
 };
 
 /* Read fd to its end.  dot_ends: or to a line with a single dot. */
@@ -36,15 +36,15 @@ void message_free(struct message *m);
 /* ---- sendmail_connect.c: the way to the daemon ---------------------------- */
 
 struct talk {
-	int fd; /* -1 before talk_open() */
-	pid_t child; /* "relayd --stdio" when the daemon is down; else 0 */
+	int fd;       /* -1 before talk_open() */
+	pid_t child;  /* "relayd --stdio" when the daemon is down; else 0 */
 	bool verbose; /* show the dialogue on stderr */
 	bool quit;    /* QUIT has been said */
 	bool closed;  /* nothing more can be read, nor may be written */
 	unsigned can; /* SMTP_CAN_* */
-	uint64_t size_limit; /* 0: not told */
-	struct buf input;    /* what was read ... */
-	size_t used;	     /* ... and how much of it has been looked at */
+	uint64_t size_limit;     /* 0: not told */
+	struct buf input;        /* what was read ... */
+	size_t used;             /* ... and how much of it has been looked at */
 	struct smtp_reply reply; /* the last one */
 };
 
@@ -68,11 +68,9 @@ struct mail {
 
 int talk_greet(struct talk *t, struct buf *error);
 /* Begin a transaction; a line for each recipient that was refused. */
-int talk_envelope(struct talk *t, const struct mail *mail,
-    struct buf *told);
+int talk_envelope(struct talk *t, const struct mail *mail, struct buf *told);
 /* Hand over the content; 0: the message is durable. */
-int talk_content(struct talk *t, const struct message *m,
-    struct buf *error);
+int talk_content(struct talk *t, const struct message *m, struct buf *error);
 /* End the dialogue; a transaction that is open is given up. */
 void talk_close(struct talk *t);
 

@@ -31,10 +31,10 @@ struct setup {
 	char *peer; /* as conn_peer(); the owner of all this frees it */
 	enum setup_phase phase;
 	struct smtp_reply reply; /* the last one, perhaps not all of it */
-	bool complete;		 /* all of it */
-	bool answered;		 /* it belongs to this phase */
-	struct promise reading;	 /* from the EHLO reply coming in */
-	struct promise promise;	 /* from the last complete one */
+	bool complete;           /* all of it */
+	bool answered;           /* it belongs to this phase */
+	struct promise reading;  /* from the EHLO reply coming in */
+	struct promise promise;  /* from the last complete one */
 	struct fault fault;
 };
 
@@ -43,13 +43,13 @@ enum setup_end {
 	SETUP_DNS,
 	SETUP_CONNECT,
 	SETUP_TIMEOUT,
-	SETUP_REFUSED,	   /* by the last reply */
-	SETUP_WEIRD,	   /* the same, or plain text where TLS was due */
-	SETUP_STARTTLS,	   /* not offered or refused */
-	SETUP_TLS,	   /* the handshake failed */
+	SETUP_REFUSED,     /* by the last reply */
+	SETUP_WEIRD,       /* the same, or plain text where TLS was due */
+	SETUP_STARTTLS,    /* not offered or refused */
+	SETUP_TLS,         /* the handshake failed */
 	SETUP_CERTIFICATE, /* its check failed */
-	SETUP_CA_FILE,	   /* can't be used */
-	SETUP_AUTH,	   /* refused, or no mechanism in common */
+	SETUP_CA_FILE,     /* can't be used */
+	SETUP_AUTH,        /* refused, or no mechanism in common */
 	SETUP_LOST,
 	SETUP_OTHER,
 	SETUP_ENDS,
@@ -57,12 +57,12 @@ enum setup_end {
 
 struct setup_facts {
 	enum setup_end end;
-	bool resolved;	 /* the name is looked up */
-	bool connected;	 /* TCP */
-	bool encrypted;	 /* TLS; only known for implicit */
+	bool resolved;     /* the name is looked up */
+	bool connected;    /* TCP */
+	bool encrypted;    /* TLS; only known for implicit */
 	const char *error; /* the system's, OpenSSL's or libcurl's words */
-	bool wrong_name; /* of a certificate; else: */
-	bool wrong_time; /* expired or not yet valid */
+	bool wrong_name;   /* of a certificate; else: */
+	bool wrong_time;   /* expired or not yet valid */
 	const char *certificate_error;
 };
 

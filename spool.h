@@ -62,20 +62,20 @@ const char *spool_load(int fd, queue_id id, struct spool_head *head,
 
 /* The spool's directories, held open for life. */
 struct queue {
-	int top;	    /* the spool itself */
-	int tmp;	    /* being received */
+	int top; /* the spool itself */
+	int tmp; /* being received */
 	int place[PLACES];
 	int lock;
 	bool read_only;
-	int64_t last_id_ms; /* ids: time never goes back ... */
+	int64_t last_id_ms;   /* ids: time never goes back ... */
 	uint32_t next_chance; /* ... and the rest is counted */
-	struct msg *group;  /* waiting for their sync, oldest first */
+	struct msg *group;    /* waiting for their sync, oldest first */
 	struct msg **group_end;
 	size_t group_count;
-	unsigned failures;  /* syncs failed in a row */
+	unsigned failures;        /* syncs failed in a row */
 	int64_t failing_until_ms; /* monotonic */
-	bool unsynced[PLACES]; /* removals and moves since the last sync */
-	int *mark_fd;	    /* files with marks to sync, then to close */
+	bool unsynced[PLACES];    /* removals and moves since the last sync */
+	int *mark_fd;             /* files with marks to sync, then to close */
 	size_t mark_count;
 };
 

@@ -10,8 +10,14 @@ shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk curl/=conn openssl/=conn
-    spool.h=spool,queue,entry,walk sched.h=due,settle,pool,sched
-    system.h=system,relayd,relayctl_check"
+    header.h=header,aliases,rewrite spool.h=spool,queue,entry,walk
+    setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay
+    sched.h=due,settle,pool,sched submit.h=listen,intake,submit
+    session.h=reply,dialogue,session control.h=client,control
+    report.h=report,relayctl system.h=system,relayd,relayctl_check
+    relayctl.h=relayctl,relayctl_check,relayctl_list
+    sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk
+    config_parts.h=config,config_check,config_host,config_keys,config_lex,config_scan,config_secret,config_text"
 bad=0
 
 for layer in "$@"; do
@@ -37,8 +43,9 @@ END {
 for owner in $owners; do
 	header=${owner%=*}
 	files=,${owner#*=},
-	for user in $(grep -l "^#include [<\"]$header" ./*.c); do
+	for user in ./*.c; do
 		name=$(basename "$user" .c)
+		grep -q "^#include [<\"]$header" "$user" || continue
 		case $files in
 		*,"$name",*) ;;
 		*)

@@ -191,7 +191,7 @@ __wrap_random_bits(void)
 	return 42;
 }
 
-static inline void
+static inline void PRINTF_LIKE(2, 0)
 keep_line(const char *part, const char *format, va_list ap)
 {
 	buf_printf(&world.log, "%s: ", part == NULL ? "relayd" : part);
