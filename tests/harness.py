@@ -110,8 +110,10 @@ class Daemon:
             command = ["strace", *durable.STRACE,
                        *(f"--inject={one}" for one in inject),
                        "-o", str(trace), *command]
-            # The leak check does not work under ptrace.
-            environment["ASAN_OPTIONS"] = "detect_leaks=0:" + \
+            # The leak check does not work under ptrace; and what has been
+            # freed is to be reused, or memory can't be measured.
+            environment["ASAN_OPTIONS"] = \
+                "detect_leaks=0:quarantine_size_mb=1:" + \
                 environment.get("ASAN_OPTIONS", "")
         self._ended = False
         self._starts += 1
