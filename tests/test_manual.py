@@ -1,0 +1,59 @@
+"""relayd(8) lists every log line that the daemon can write."""
+
+import re
+
+from harness import HERE
+
+TOP = HERE.parent
+# control.c can move its socket, but a reload that asks for it is refused.
+NEVER = {("control.c", "warning", "staysinuse")}
+# relayctl and sendmail say what they have to say elsewhere; log.c has its
+# own line and the functions themselves.
+DAEMON = [path for path in sorted(TOP.glob("*.c"))
+          if not path.name.startswith(("relayctl", "sendmail", "log"))]
+CALL = re.compile(r'log_(info|warning|error)\(\s*[^;"]*?'
+                  r'((?:"(?:relayd|smtpd|pickup|cleanup|qmgr|smtp)"|NULL|'
+                  r'log_part\(s\)),\s*)((?:"(?:\\.|[^"\\])*"\s*|'
+                  r'RELAYD_VERSION\s*)+)')
+
+
+def letters(text):
+    """What is left when layout and punctuation don't count."""
+    return re.sub(r"[^A-Za-z]", "", text)
+
+
+def entries():
+    """The list's tags, less macros and their arguments that vary."""
+    page = (TOP / "man/relayd.8").read_text()
+    page = page.partition(".Sh LOG LINES")[2].partition(".Sh SEE ALSO")[0]
+    for line in re.findall(r"^\.It (.*)$", page, re.M):
+        line = re.sub(r"\\\(dq", '"', line)
+        yield letters(re.sub(r"\bAr \S+|\b(?:Ns|No)\b", " ", line))
+
+
+def formats():
+    """(file, literal parts of the text) of each call."""
+    for path in DAEMON:
+        for level, _, text in CALL.findall(path.read_text()):
+            text = "".join(re.findall(r'"((?:\\.|[^"\\])*)"', text))
+            parts = re.split(r"%[-.0-9*]*(?:ll|z)?[a-zA-Z]", text)
+            parts = [letters(one.replace('\\"', '"')) for one in parts]
+            yield path.name, [letters("" if level == "info" else level),
+                              *filter(None, parts)]
+
+
+def test_every_log_line_is_in_the_manual():
+    tags = list(entries())
+    found = list(formats())
+    assert len(found) > 40
+    for name, parts in found:
+        if (name, *parts) in NEVER:
+            continue
+        pattern = re.compile(".*".join(map(re.escape, parts)))
+        assert any(pattern.search(tag) for tag in tags), (name, parts)
+
+
+def test_no_call_is_overlooked():
+    calls = sum(len(re.findall(r"\blog_(?:info|warning|error)\(",
+                               path.read_text())) for path in DAEMON)
+    assert len(list(formats())) == calls
