@@ -101,7 +101,10 @@ check-unit: $(UNITS)
 # The programs that the tests talk to are unpacked, not installed.
 check-system: all
 	tests/peers.sh
-	RELAYD_BIN=$(abspath $(BIN)) $(PYTHON) -m pytest -q -n 4 tests
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	RELAYD_BIN=$(abspath $(BIN)) PYTEST_DEBUG_TEMPROOT=$$scratch \
+	PYTHONDONTWRITEBYTECODE=1 tests/own-root.sh \
+	    $(PYTHON) -m pytest -q -n 4 -rs -p no:cacheprovider tests
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer -U_FORTIFY_SOURCE
