@@ -96,7 +96,10 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(ARCHIVE)
 check: check-unit check-system
 
 check-unit: $(UNITS)
-	@set -e; for t in $(UNITS); do echo "== $$t"; $$t; done
+	@set -e; for t in $(UNITS); do \
+	    $$t >$$t.log 2>&1 || { cat $$t.log; exit 1; }; \
+	    echo "$$t: $$(grep -h PASSED $$t.log)"; \
+	done
 
 # The programs that the tests talk to are unpacked, not installed.
 check-system: all
