@@ -181,26 +181,9 @@ control_new(const struct control_parts *parts, struct config *config, int fd,
 void
 control_configure(struct control *control, struct config *config)
 {
-	struct buf error = { NULL, 0, 0 };
-	int fd;
-
 	config_hold(config);
 	config_release(control->config);
 	control->config = config;
-	if (control->path == NULL ||
-	    strcmp(control->path, config->control) == 0)
-		return;
-	fd = listen_unix(config->control, 0666, &error);
-	if (fd == -1) {
-		log_warning(NULL, "%s; %s stays in use", buf_text(&error),
-		    control->path);
-	} else {
-		socket_close(control);
-		control->path = mem_text(config->control);
-		control->fd = fd;
-		accept_again(control);
-	}
-	buf_free(&error);
 }
 
 void

@@ -345,15 +345,26 @@ run_status(const struct ctl *ctl, int argc, char **argv)
 	return STATUS_WRONG;
 }
 
+/* The daemon's answer to the verb and the ids behind the options. */
+static int
+ask_about(const struct ctl *ctl, int argc, char **argv)
+{
+	struct report_filter filter = { .id_count = 0 };
+	bool good = parse_ids(argc - optind, argv + optind, &filter);
+
+	free(filter.id);
+	argv[--optind] = argv[0];
+	return good ? ask_and_print(ctl, argc - optind, argv + optind)
+		    : STATUS_USAGE;
+}
+
 static int
 run_flush(const struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = { { "relay", 1, NULL, 'r' },
 		{ NULL, 0, NULL, 0 } };
-	struct report_filter filter = { .id_count = 0 };
 	char *relay = NULL;
 	int value;
-	bool good;
 
 	while ((value = next_option(argc, argv, options)) != -1) {
 		if (value != 'r')
@@ -365,11 +376,7 @@ run_flush(const struct ctl *ctl, int argc, char **argv)
 	if (relay != NULL)
 		return ask_and_print(ctl, 3,
 		    (char *[]){ argv[0], (char[]){ "--relay" }, relay });
-	good = parse_ids(argc - optind, argv + optind, &filter);
-	free(filter.id);
-	argv[--optind] = argv[0];
-	return good ? ask_and_print(ctl, argc - optind, argv + optind)
-		    : STATUS_USAGE;
+	return ask_about(ctl, argc, argv);
 }
 
 static int
@@ -378,18 +385,12 @@ run_release(const struct ctl *ctl, int argc, char **argv)
 	static const struct option options[] = { { "all", 0, NULL, LATER },
 		{ "sender", 1, NULL, LATER }, { "recipient", 1, NULL, LATER },
 		{ "older", 1, NULL, LATER }, { NULL, 0, NULL, 0 } };
-	struct report_filter filter = { .id_count = 0 };
-	bool good;
 
 	if (next_option(argc, argv, options) != -1)
 		return STATUS_USAGE;
 	if (optind == argc)
 		return usage();
-	good = parse_ids(argc - optind, argv + optind, &filter);
-	free(filter.id);
-	argv[--optind] = argv[0];
-	return good ? ask_and_print(ctl, argc - optind, argv + optind)
-		    : STATUS_USAGE;
+	return ask_about(ctl, argc, argv);
 }
 
 static int
