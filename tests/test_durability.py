@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 
@@ -102,8 +101,6 @@ def without(lines, spool, place):
                                          ("new", "directory entry")])
 def test_relayd_without_one_of_its_syncs_fails(make_daemon, host, place, word):
     daemon = make_daemon().start()
-    with socket.create_connection(("127.0.0.1", daemon.port)) as client:
-        pass
     for text in (b"one\n", b"two\n"):
         assert daemon.sendmail("root", data=text).returncode == 0
     host.wait_messages(2)
@@ -122,8 +119,7 @@ def test_relayd_whose_syncs_do_nothing_fails(make_daemon):
     daemon.stop()
     with pytest.raises(AssertionError, match="content"):
         daemon.check_durability()
-    daemon.traces().clear()
-    daemon._traces.clear()
+    daemon.forget_traces()
 
 
 if __name__ == "__main__":
