@@ -249,14 +249,23 @@ out:
 
 /* ---- listeners ---- */
 
-/* The directory that a unix socket is to be made in, for the user; one that
- * is there stays as it is. */
+/*
+ * Make the directory of a unix socket, for the user, if there is none; and
+ * where it is the user's, so is the socket: go on with the user's rights
+ * until system_act_as_root().
+ */
 static int
-socket_directory(const struct relayd *d, const char *path, struct buf *error)
+enter_socket_directory(const struct relayd *d, const char *path,
+    struct buf *error)
 {
 	char *copy = mem_text(path);
-	int ret = system_directory(dirname(copy), 0755, &d->identity, error);
+	const char *directory = dirname(copy);
+	struct stat st;
+	int ret = system_directory(directory, 0755, &d->identity, error);
 
+	if (ret == 0 && stat(directory, &st) == 0 &&
+	    st.st_uid == d->identity.uid)
+		ret = system_act_as(&d->identity);
 	free(copy);
 	return ret;
 }
@@ -288,9 +297,10 @@ open_listener(struct relayd *d, const struct config_listen *l)
 	int ret = 0, fd = take_activated(d, l->address);
 
 	if (fd == -1 && strncmp(l->address, "unix:", 5) == 0)
-		ret = socket_directory(d, l->address + 5, &error);
+		ret = enter_socket_directory(d, l->address + 5, &error);
 	if (ret == 0)
 		ret = submit_listen(d->submit, l, fd, &error);
+	(void)system_act_as_root(&d->identity);
 	if (ret == -1 && l->implicit) {
 		log_warning(NULL, "%s", buf_text(&error));
 		ret = 0;
@@ -491,9 +501,10 @@ open_control(struct relayd *d)
 	buf_printf(&address, "unix:%s", d->config->control);
 	fd = take_activated(d, buf_text(&address));
 	if (fd == -1)
-		ret = socket_directory(d, d->config->control, &error);
+		ret = enter_socket_directory(d, d->config->control, &error);
 	if (ret == 0)
 		d->control = control_new(&parts, d->config, fd, &error);
+	(void)system_act_as_root(&d->identity);
 	if (d->control == NULL)
 		ret = fail(EX_CONFIG, buf_text(&error));
 	buf_free(&address);

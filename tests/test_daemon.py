@@ -348,6 +348,7 @@ def test_reload(daemon, host):
     daemon.write_config()
     daemon.reload()
     daemon.wait_log(f"relayd\\[\\d+\\]: reloaded {re.escape(str(daemon.file))}")
+    assert not any("chmod" in line for line in daemon.log)
     assert hello(daemon.socket) == "web2.example.com"
     assert daemon.sendmail("root", data=TEXT).returncode == 0
     message, = host.wait_messages(1)
