@@ -1,7 +1,8 @@
 # relayd: make, make check, make lint, make asan, make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
-# CFLAGS, WERROR= and the directories below.
+# CFLAGS, WERROR= and the directories below, the same for make and for make
+# install: they are compiled in.
 
 PREFIX        = /usr/local
 SYSCONFDIR    = /etc
