@@ -1,15 +1,10 @@
 /*
  * main(): options, the order of starting, signals, and the end.
  */
-#include "system.h"
-
-#include <sys/stat.h>
-#include <sys/vfs.h>
+#include "startup.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <libgen.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,32 +15,6 @@
 enum {
 	STOP_MS = 10 * 1000, /* running transactions have so long to end */
 	SYNC_MS = 900,       /* marks and removals are durable in a second */
-	ACTIVATED_MAX = 64,
-};
-
-struct options {
-	const char *path;
-	bool check;
-	bool verbose;
-	bool stdio;
-};
-
-struct relayd {
-	struct options options;
-	struct loop *loop;
-	struct config *config;
-	struct identity identity;
-	struct queue *queue;
-	struct connector *connector;
-	struct sched *sched;
-	struct submit *submit;
-	struct control *control;
-	struct activated activated[ACTIVATED_MAX];
-	size_t activated_count;
-	struct timer sync_timer;
-	struct timer stop_timer;
-	bool stopping;
-	bool links_closed;
 };
 
 /* ---- options ---- */
@@ -141,14 +110,6 @@ say_error(const char *line)
 	log_error(NULL, "%s", line);
 }
 
-/* An error of the set-up: one line on stderr, by main() or here. */
-static int
-fail(int status, const char *text)
-{
-	say_stderr(text);
-	return status;
-}
-
 static void
 open_log(const struct relayd *d)
 {
@@ -176,193 +137,6 @@ load_config(struct relayd *d)
 	buf_free(&errors);
 	buf_free(&warnings);
 	return d->config == NULL ? EX_CONFIG : EX_OK;
-}
-
-/* ---- the spool ---- */
-
-/* Only the one who runs us may look into it. */
-static int
-check_spool(const struct relayd *d, struct buf *error)
-{
-	const char *path = d->config->spool;
-	struct stat st;
-	struct statfs fs;
-
-	if (stat(path, &st) == -1) {
-		buf_printf(error, "spool %s: %s", path, strerror(errno));
-		return -1;
-	}
-	if (st.st_uid != d->identity.uid) {
-		buf_printf(error,
-		    "spool %s belongs to uid %d, not to uid %d that relayd runs "
-		    "as; mend it with: chown -R %d %s",
-		    path, (int)st.st_uid, (int)d->identity.uid,
-		    (int)d->identity.uid, path);
-		return -1;
-	}
-	if ((st.st_mode & 077) != 0) {
-		buf_printf(error,
-		    "spool %s can be read by others; mend it with: chmod 700 %s",
-		    path, path);
-		return -1;
-	}
-	if (!d->options.stdio && statfs(path, &fs) == 0 &&
-	    fs.f_type == TMPFS_MAGIC)
-		log_warning(NULL,
-		    "spool %s is in memory (tmpfs): mail in it does not survive "
-		    "a restart of the machine",
-		    path);
-	return 0;
-}
-
-static int
-open_spool(struct relayd *d)
-{
-	struct buf error = { NULL, 0, 0 };
-	pid_t owner = 0;
-	int status = EX_OK;
-
-	if (system_directory(d->config->spool, 0700, &d->identity, &error) ==
-		-1 ||
-	    check_spool(d, &error) == -1) {
-		status = fail(EX_CONFIG, buf_text(&error));
-		goto out;
-	}
-	if (system_act_as(&d->identity) == 0)
-		d->queue = queue_open(d->config->spool, 0, &owner);
-	if (d->queue == NULL && errno == EBUSY) {
-		buf_printf(&error,
-		    "spool %s is locked by pid %d: another "
-		    "relayd is running",
-		    d->config->spool, (int)owner);
-		status = fail(EX_TEMPFAIL, buf_text(&error));
-	} else if (d->queue == NULL) {
-		buf_printf(&error, "spool %s: %s", d->config->spool,
-		    strerror(errno));
-		status = fail(EX_CONFIG, buf_text(&error));
-	}
-	(void)system_act_as_root(&d->identity);
-out:
-	buf_free(&error);
-	return status;
-}
-
-/* ---- listeners ---- */
-
-/*
- * Make the directory of a unix socket, for the user, if there is none; and
- * where it is the user's, so is the socket: go on with the user's rights
- * until system_act_as_root().
- */
-static int
-enter_socket_directory(const struct relayd *d, const char *path,
-    struct buf *error)
-{
-	char *copy = mem_text(path);
-	const char *directory = dirname(copy);
-	struct stat st;
-	int ret = system_directory(directory, 0755, &d->identity, error);
-
-	if (ret == 0 && stat(directory, &st) == 0 &&
-	    st.st_uid == d->identity.uid)
-		ret = system_act_as(&d->identity);
-	free(copy);
-	return ret;
-}
-
-/* The socket that the system has opened for address; -1: none. */
-static int
-take_activated(struct relayd *d, const char *address)
-{
-	size_t i;
-
-	for (i = 0; i < d->activated_count; i++) {
-		struct activated *a = &d->activated[i];
-
-		if (a->fd != -1 && strcmp(a->address, address) == 0) {
-			int fd = a->fd;
-
-			a->fd = -1;
-			return fd;
-		}
-	}
-	return -1;
-}
-
-/* -1: it was asked for and can't be had. */
-static int
-open_listener(struct relayd *d, const struct config_listen *l)
-{
-	struct buf error = { NULL, 0, 0 };
-	int ret = 0, fd = take_activated(d, l->address);
-
-	if (fd == -1 && strncmp(l->address, "unix:", 5) == 0)
-		ret = enter_socket_directory(d, l->address + 5, &error);
-	if (ret == 0)
-		ret = submit_listen(d->submit, l, fd, &error);
-	(void)system_act_as_root(&d->identity);
-	if (ret == -1 && l->implicit) {
-		log_warning(NULL, "%s", buf_text(&error));
-		ret = 0;
-	} else if (ret == -1) {
-		say_stderr(buf_text(&error));
-	}
-	buf_free(&error);
-	return ret;
-}
-
-/* Handed over, but in no listen section: fine where only this machine can
- * reach it. */
-static int
-open_unmatched(struct relayd *d)
-{
-	size_t i;
-
-	for (i = 0; i < d->activated_count; i++) {
-		struct activated *a = &d->activated[i];
-		struct config_listen l = { .address = a->address,
-			.mode = 0666 };
-		struct buf error = { NULL, 0, 0 };
-		int ret;
-
-		if (a->fd == -1)
-			continue;
-		if (!a->loopback) {
-			(void)fprintf(stderr,
-			    "a socket for %s was handed over by the system, but "
-			    "no listen section has that address\n",
-			    a->address);
-			return -1;
-		}
-		ret = submit_listen(d->submit, &l, a->fd, &error);
-		if (ret == -1)
-			say_stderr(buf_text(&error));
-		buf_free(&error);
-		if (ret == -1)
-			return -1;
-		a->fd = -1;
-	}
-	return 0;
-}
-
-static int
-open_listeners(struct relayd *d)
-{
-	struct strings bound = { NULL, 0 };
-	size_t i;
-	int ret = 0;
-
-	for (i = 0; i < d->config->listen_count; i++)
-		ret |= open_listener(d, &d->config->listen[i]);
-	if (ret == -1 || open_unmatched(d) == -1)
-		return EX_CONFIG;
-	submit_listeners(d->submit, &bound);
-	if (bound.count == 0)
-		ret = fail(EX_CONFIG,
-		    "none of the default listeners can be "
-		    "bound: is another mail system running?");
-	strings_free(&bound);
-	return ret;
 }
 
 /* ---- running ---- */
@@ -491,58 +265,6 @@ on_terminate(void *arg)
 }
 
 static int
-open_control(struct relayd *d)
-{
-	const struct control_parts parts = { d->loop, d->queue, d->sched,
-		d->submit, reload, d };
-	struct buf address = { NULL, 0, 0 }, error = { NULL, 0, 0 };
-	int fd, ret = EX_OK;
-
-	buf_printf(&address, "unix:%s", d->config->control);
-	fd = take_activated(d, buf_text(&address));
-	if (fd == -1)
-		ret = enter_socket_directory(d, d->config->control, &error);
-	if (ret == 0)
-		d->control = control_new(&parts, d->config, fd, &error);
-	(void)system_act_as_root(&d->identity);
-	if (d->control == NULL)
-		ret = fail(EX_CONFIG, buf_text(&error));
-	buf_free(&address);
-	buf_free(&error);
-	return ret;
-}
-
-/* The secrets are read as the daemon's user, so that what will not work
- * later is known now. */
-static int
-check_secrets(const struct relayd *d)
-{
-	const struct config_relay *r = d->config->relay;
-	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
-	int status = EX_OK;
-
-	if (r->auth != AUTH_NONE && r->user[0] != '\0' &&
-	    config_password(r, &password, &error) == -1)
-		status = fail(EX_CONFIG, buf_text(&error));
-	buf_wipe(&password);
-	buf_free(&error);
-	return status;
-}
-
-/* What needs root's rights comes first; then they are given up for good. */
-static int
-become_user(struct relayd *d)
-{
-	if (system_become(&d->identity) == -1) {
-		(void)fprintf(stderr, "can't become user %s: %s\n",
-		    d->config->user, strerror(errno));
-		return EX_NOPERM;
-	}
-	system_confine();
-	return check_secrets(d);
-}
-
-static int
 make_parts(struct relayd *d)
 {
 	loop_at_turn_end(d->loop, sync_spool, d);
@@ -560,7 +282,7 @@ run(struct relayd *d)
 	if (loop_signal(d->loop, SIGTERM, on_terminate, d) == -1 ||
 	    loop_signal(d->loop, SIGINT, on_terminate, d) == -1 ||
 	    loop_signal(d->loop, SIGHUP, on_hangup, d) == -1)
-		return fail(EX_OSERR, "signals can't be handled");
+		return startup_fail(EX_OSERR, "signals can't be handled");
 	sched_start(d->sched);
 	log_info(NULL, "relayd " RELAYD_VERSION " started as uid %d",
 	    (int)getuid());
@@ -581,11 +303,11 @@ serve(struct relayd *d)
 
 	d->activated_count = system_activated(d->activated, ACTIVATED_MAX);
 	if (status == EX_OK)
-		status = open_control(d);
+		status = startup_control(d, reload);
 	if (status == EX_OK)
-		status = open_listeners(d);
+		status = startup_listeners(d);
 	if (status == EX_OK)
-		status = become_user(d);
+		status = startup_become_user(d);
 	if (status == EX_OK)
 		status = run(d);
 	return status;
@@ -606,7 +328,7 @@ on_session_end(void *arg)
 static int
 serve_stdio(struct relayd *d, uid_t uid)
 {
-	int status = become_user(d);
+	int status = startup_become_user(d);
 
 	if (status != EX_OK)
 		return status;
@@ -647,15 +369,15 @@ start(struct relayd *d)
 	if (status != EX_OK || d->options.check)
 		return status;
 	if (system_identity(d->config->user, &d->identity, &error) == -1)
-		status = fail(EX_CONFIG, buf_text(&error));
+		status = startup_fail(EX_CONFIG, buf_text(&error));
 	buf_free(&error);
 	if (status == EX_OK)
-		status = open_spool(d);
+		status = startup_spool(d);
 	if (status != EX_OK)
 		return status;
 	d->loop = loop_new();
 	if (d->loop == NULL)
-		return fail(EX_OSERR, "no event loop can be had");
+		return startup_fail(EX_OSERR, "no event loop can be had");
 	d->sync_timer = (struct timer){ .handler = sync_marks, .arg = d };
 	d->stop_timer = (struct timer){ .handler = on_stop_timeout, .arg = d };
 	return d->options.stdio ? serve_stdio(d, uid) : serve(d);

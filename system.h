@@ -1,6 +1,6 @@
 /*
- * Between system.c and relayd.c only: what the system has in store for a
- * daemon.
+ * Between system.c, startup.c, relayd.c and relayctl_check.c only: what the
+ * system has in store for a daemon.
  */
 #ifndef SYSTEM_H
 #define SYSTEM_H
