@@ -12,12 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-	LOOK_MS = 1000, /* between two looks at the aliases file */
-	/* A message up to this size is seen whole before its header is
-	 * written, so what is said of its bytes is true of all. */
-	GATHERED = 64 << 10,
-};
+/* A message up to this size is seen whole before its header is written, so
+ * what is said of its bytes is true of all. */
+enum { GATHERED = 64 << 10 };
 
 struct intake {
 	struct loop *loop;
@@ -26,7 +23,6 @@ struct intake {
 	struct config *config;
 	struct aliases *aliases; /* NULL: none */
 	struct stat seen;        /* the aliases file when it was read */
-	int64_t look_ms;         /* not to look at it before */
 	unsigned pending;
 };
 
@@ -93,13 +89,10 @@ same_file(const struct stat *a, const struct stat *b)
 static void
 refresh_aliases(struct intake *in)
 {
-	int64_t now = loop_now(in->loop).mono_ms;
 	struct stat st;
 
-	if (in->config->aliases[0] == '\0' || now < in->look_ms)
-		return;
-	in->look_ms = now + LOOK_MS;
-	if (stat(in->config->aliases, &st) == -1 || same_file(&st, &in->seen))
+	if (in->config->aliases[0] == '\0' ||
+	    stat(in->config->aliases, &st) == -1 || same_file(&st, &in->seen))
 		return;
 	in->seen = st;
 	load_aliases(in);
@@ -110,7 +103,6 @@ start_aliases(struct intake *in)
 {
 	const struct config *c = in->config;
 
-	in->look_ms = 0;
 	in->seen = (struct stat){ 0 };
 	if (c->aliases_given && c->aliases[0] != '\0' &&
 	    access(c->aliases, F_OK) == -1)
