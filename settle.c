@@ -117,16 +117,18 @@ format_delays(const struct settle_scene *scene, const struct job *j,
     char out[80])
 {
 	const struct delivery *d = &j->delivery;
-	/* Links pull: the set-up is over before the message is taken. */
-	int64_t queued =
-	    j->taken_wall_ms - j->entry->envelope.arrived_ms - d->setup_ms;
+	/* Links pull: the set-up is over before the message is taken, and may
+	 * have begun for another one before this arrived. */
+	int64_t before = j->taken_wall_ms - j->entry->envelope.arrived_ms;
+	int64_t setup = d->setup_ms < before ? d->setup_ms : before;
 	int64_t sending = scene->now.mono_ms - d->begun_ms;
 	int64_t waiting = d->begun_ms - j->taken_ms;
 
 	if (d->begun_ms == 0)
 		sending = waiting = 0;
-	(void)snprintf(out, 80, "delays=%.2f/%.2f/%.2f/%.2f, ", seconds(queued),
-	    seconds(waiting), seconds(d->setup_ms), seconds(sending));
+	(void)snprintf(out, 80, "delays=%.2f/%.2f/%.2f/%.2f, ",
+	    seconds(before - setup), seconds(waiting), seconds(setup),
+	    seconds(sending));
 }
 
 static void
