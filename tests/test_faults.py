@@ -2,6 +2,7 @@
 lost, nothing leaks, and the operator is told what is wrong."""
 
 import base64
+import json
 import os
 import re
 import smtplib
@@ -221,6 +222,26 @@ def test_refused_at_the_end_of_data(daemon, host):
     assert daemon.sendmail("root", data=b"two\n").returncode == 0
     message, = host.wait_messages(1)
     assert message.body == b"two\r\n"
+
+
+def test_released_from_failed(daemon, host):
+    """What was refused is listed, and goes out once it is released."""
+    host.fault("END", "554 5.6.0 not this", times=1)
+    assert daemon.sendmail("root", data=b"one\n").returncode == 0
+    daemon.wait_log("kept in failed/")
+    failed, = json.loads(daemon.relayctl("queue", "--failed", "--json").stdout)
+    assert failed["state"] == "failed"
+    assert "554 5.6.0 not this" in failed["reason"]
+    assert failed["recipients"][0]["state"] == "failed"
+    assert "554 5.6.0 not this" in daemon.relayctl("queue", "--failed").stdout
+    assert daemon.relayctl("status").returncode == 1
+    assert daemon.relayctl("release", failed["id"]).returncode == 0
+    message, = host.wait_messages(1)
+    assert message.body == b"one\r\n"
+    daemon.wait_log(f"{failed['id']}: removed")
+    assert daemon.queued() == []
+    assert daemon.relayctl("release", failed["id"]).returncode == 1
+    assert daemon.relayctl("status").returncode == 0
 
 
 def test_lost_before_the_reply_to_the_message(daemon, host):
