@@ -16,7 +16,7 @@ clean_up() {
 	rm -rf "$place"
 }
 trap clean_up EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT PIPE TERM
 
 # Until FILE is there, or its maker is gone.
 await() {
