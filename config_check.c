@@ -67,8 +67,9 @@ config_explain(const struct config_reading *r, const struct scan_entry *e,
 	free(text);
 }
 
-const struct scan_entry *
-config_find(const struct config_reading *r, size_t section, const char *name)
+/* The entry of a key in a section (its index, or SCAN_GLOBAL), or NULL. */
+static const struct scan_entry *
+find_entry(const struct config_reading *r, size_t section, const char *name)
 {
 	size_t i;
 
@@ -85,7 +86,7 @@ config_find(const struct config_reading *r, size_t section, const char *name)
 static struct scan_entry
 place_of(const struct config_reading *r, size_t section, const char *name)
 {
-	const struct scan_entry *e = config_find(r, section, name);
+	const struct scan_entry *e = find_entry(r, section, name);
 	struct scan_entry at = { .line = 1, .section = section };
 
 	if (e != NULL)
@@ -125,10 +126,10 @@ check_listen(struct config_reading *r, const struct config_listen *l,
 	bool is_unix = strncmp(l->address, "unix:", 5) == 0;
 	size_t i;
 
-	if (is_unix && config_find(r, section, "allow") != NULL)
+	if (is_unix && find_entry(r, section, "allow") != NULL)
 		refuse_key(r, section, "allow",
 		    "a unix socket has no network; \"mode\" says who may use it");
-	if (!is_unix && config_find(r, section, "mode") != NULL)
+	if (!is_unix && find_entry(r, section, "mode") != NULL)
 		refuse_key(r, section, "mode",
 		    "is for unix sockets; \"allow\" says who may connect");
 	for (i = 0; &r->config->listen[i] < l; i++)
@@ -177,7 +178,7 @@ static void
 check_host(struct config_reading *r, struct config_relay *relay, size_t section)
 {
 	struct span port, host = split_host(span_of(relay->host), &port);
-	const struct scan_entry *e = config_find(r, section, "host");
+	const struct scan_entry *e = find_entry(r, section, "host");
 	uint64_t number = 0;
 	char *copy;
 
@@ -279,7 +280,7 @@ check_tls(struct config_reading *r, struct config_relay *relay, size_t section,
 		    "the relayhost's certificate is not verified: "
 		    "anybody in between can read mail and password");
 	}
-	if (relay->port == 465 && config_find(r, section, "tls") == NULL) {
+	if (relay->port == 465 && find_entry(r, section, "tls") == NULL) {
 		struct scan_entry at = place_of(r, section, "port");
 
 		config_warn(r, &at,
@@ -310,7 +311,7 @@ static bool
 is_given(const struct config_reading *r, size_t section, const char *key,
     const char *value)
 {
-	const struct scan_entry *e = config_find(r, section, key);
+	const struct scan_entry *e = find_entry(r, section, key);
 
 	return *value != '\0' || (e != NULL && e->refused);
 }
@@ -375,7 +376,7 @@ check_sections(struct config_reading *r)
 		else
 			check_listen(r, &c->listen[listens++], i);
 	}
-	if (config_find(r, SCAN_GLOBAL, "relay") == NULL)
+	if (find_entry(r, SCAN_GLOBAL, "relay") == NULL)
 		config_refuse(r, &none,
 		    "no relay: where is mail to go? "
 		    "relay \"NAME\" { host = \"...\" }");
@@ -422,7 +423,7 @@ finish_names(struct config_reading *r)
 	if (*c->origin == '\0')
 		default_name(r, &c->origin, "origin",
 		    config_default_origin(c->hostname));
-	if (config_find(r, SCAN_GLOBAL, "local_names") == NULL) {
+	if (find_entry(r, SCAN_GLOBAL, "local_names") == NULL) {
 		strings_add(&c->local_names, SPAN("localhost"));
 		if (!strings_have(&c->local_names, span_of(c->hostname)))
 			strings_add(&c->local_names, span_of(c->hostname));
@@ -438,12 +439,12 @@ finish(struct config_reading *r)
 	struct config *c = r->config;
 	size_t scheme = SPAN("unix:").len;
 
-	c->aliases_given = config_find(r, SCAN_GLOBAL, "aliases") != NULL;
+	c->aliases_given = find_entry(r, SCAN_GLOBAL, "aliases") != NULL;
 	finish_names(r);
 	if (strncmp(c->control, "unix:", scheme) == 0)
 		memmove(c->control, c->control + scheme,
 		    strlen(c->control + scheme) + 1);
-	if (config_find(r, SCAN_GLOBAL, "listen") == NULL) {
+	if (find_entry(r, SCAN_GLOBAL, "listen") == NULL) {
 		add_listener(c, "unix:" RUNSTATEDIR "/relayd/submit.sock");
 		add_listener(c, "127.0.0.1:25");
 		add_listener(c, "[::1]:25");

@@ -184,9 +184,6 @@ struct span config_raw(const struct config_reading *r,
 /* Append " (environment variable NAME is not set)" if an entry needs one. */
 void config_explain(const struct config_reading *r, const struct scan_entry *e,
     struct buf *out);
-/* The entry of a key in a section (its index, or SCAN_GLOBAL), or NULL. */
-const struct scan_entry *config_find(const struct config_reading *r,
-    size_t section, const char *name);
 
 /* All values are set: judge them together, fill in what is left open. */
 void config_check(struct config_reading *r);

@@ -267,18 +267,6 @@ entry_close(struct entry *e)
 	entry_free(e);
 }
 
-static bool
-has_failed(const struct envelope *e)
-{
-	size_t i;
-
-	for (i = 0; i < e->recipient_count; i++) {
-		if (e->recipient[i].state == RECIPIENT_FAILED)
-			return true;
-	}
-	return false;
-}
-
 /* rename() does nothing when failed/ has the same file already, hence the
  * unlink; and when it has not, there is nothing left to unlink. */
 void
@@ -288,7 +276,7 @@ entry_finish(struct entry *e)
 	char name[QUEUE_ID_MAX];
 
 	queue_id_text(e->id, name);
-	if (has_failed(&e->envelope)) {
+	if (envelope_count(&e->envelope, RECIPIENT_FAILED) > 0) {
 		if (renameat(q->place[PLACE_CUR], name, q->place[PLACE_FAILED],
 			name) == -1)
 			log_error("qmgr", "%s can't be moved to failed/: %s",

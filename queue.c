@@ -311,7 +311,6 @@ queue_commit(struct msg *m, queue_committed *handler, void *arg)
 	m->arg = arg;
 	*q->group_end = m;
 	q->group_end = &m->next;
-	q->group_count++;
 }
 
 /* ---- group commit ---- */
@@ -430,7 +429,6 @@ queue_sync(struct queue *q)
 	for (n = 0; n < GROUP_MAX && m != NULL; n++, m = m->next)
 		last = m;
 	q->group = m;
-	q->group_count -= n;
 	last->next = NULL;
 	if (q->group == NULL)
 		q->group_end = &q->group;

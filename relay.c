@@ -594,9 +594,3 @@ relay_tls(const struct relay_link *l)
 {
 	return conn_tls(l->wire.conn);
 }
-
-unsigned
-relay_sent(const struct relay_link *l)
-{
-	return l->sent;
-}

@@ -453,6 +453,8 @@ struct envelope {
 };
 void envelope_clear(struct envelope *e);
 void envelope_add(struct envelope *e, const char *address, const char *original);
+/* How many of its recipients are in a state. */
+size_t envelope_count(const struct envelope *e, enum recipient_state state);
 
 enum queue_place { PLACE_NEW, PLACE_CUR, PLACE_HOLD, PLACE_FAILED, PLACES };
 struct queue;
@@ -506,7 +508,6 @@ struct entry {
 	/* queue.c's own: */
 	struct queue *queue;
 	int fd;
-	enum queue_place place;
 	uint64_t content_at, read_at;
 	uint32_t crc, crc_wanted;
 	bool damaged;		/* seen by entry_read() */
@@ -681,7 +682,6 @@ bool relay_idle(const struct relay_link *link); /* ready and nothing to do */
 bool relay_ready(const struct relay_link *link); /* connected and logged in */
 const char *relay_peer(const struct relay_link *link); /* as conn_peer() */
 const char *relay_tls(const struct relay_link *link);  /* as conn_tls() */
-unsigned relay_sent(const struct relay_link *link); /* messages it took */
 
 /* ---- sched.c: which message goes where and when ---------------------------- */
 

@@ -69,18 +69,6 @@ end_job(struct sched *s, struct job *job)
 	job_free(job);
 }
 
-static bool
-has_waiting(const struct envelope *e)
-{
-	size_t i;
-
-	for (i = 0; i < e->recipient_count; i++) {
-		if (e->recipient[i].state == RECIPIENT_WAITING)
-			return true;
-	}
-	return false;
-}
-
 /* The next message that is due, opened; NULL when there is none. */
 static struct entry *
 take_due(struct sched *s)
@@ -103,7 +91,7 @@ take_due(struct sched *s)
 			due_add(&s->waiting, id, now.mono_ms + LATER_MS);
 			return NULL;
 		}
-		if (has_waiting(&e->envelope))
+		if (envelope_count(&e->envelope, RECIPIENT_WAITING) > 0)
 			return e;
 		entry_finish(e); /* its end was cut short by a crash */
 	}

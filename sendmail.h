@@ -48,6 +48,7 @@ struct talk {
 	struct smtp_reply reply; /* the last one */
 };
 
+int64_t now_ms(void); /* CLOCK_MONOTONIC */
 /* The path of another program of ours: beside this one, or installed. */
 void program_path(const char *name, struct buf *path);
 

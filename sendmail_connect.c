@@ -23,8 +23,8 @@ enum {
 	COPY_SIZE = 64 << 10,
 };
 
-static int64_t
-clock_ms(void)
+int64_t
+now_ms(void)
 {
 	struct instant now;
 
@@ -79,11 +79,11 @@ connect_patiently(const struct sockaddr_un *address)
 {
 	const char *wanted = getenv("RELAYD_WAIT");
 	bool wait = wanted == NULL || strcmp(wanted, "0") != 0;
-	int64_t deadline_ms = clock_ms() + (wait ? DOWN_WAIT_MS : 0);
+	int64_t deadline_ms = now_ms() + (wait ? DOWN_WAIT_MS : 0);
 	long pause_ms = PAUSE_MIN_MS;
 	int fd = connect_once(address);
 
-	while (fd == -1 && is_down(errno) && clock_ms() < deadline_ms) {
+	while (fd == -1 && is_down(errno) && now_ms() < deadline_ms) {
 		struct timespec pause = { .tv_nsec = pause_ms * 1000000 };
 
 		(void)nanosleep(&pause, NULL);

@@ -18,15 +18,6 @@ enum {
 	PIECE = 64 << 10,
 };
 
-static int64_t
-now_ms(void)
-{
-	struct instant now;
-
-	clock_read(&now);
-	return now.mono_ms;
-}
-
 /* ---- reading and writing ---- */
 
 /* Wait for the peer; returns what it is ready for, 0 when time is over. */

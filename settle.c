@@ -156,17 +156,6 @@ log_verdict(const struct settle_scene *scene, const struct job *j,
 
 /* ---- verdicts ---- */
 
-/* Recipients of an envelope in a state. */
-static size_t
-count_state(const struct envelope *e, enum recipient_state state)
-{
-	size_t i, n = 0;
-
-	for (i = 0; i < e->recipient_count; i++)
-		n += e->recipient[i].state == state;
-	return n;
-}
-
 /* A failure of the message's own, and why. */
 static void
 note_failure(struct job *j, const struct delivery_recipient *dr)
@@ -231,7 +220,7 @@ observe_end(const struct settle_scene *scene, queue_id id, bool sent,
 static enum outcome
 finish(const struct settle_scene *scene, struct job *j)
 {
-	size_t failed = count_state(&j->entry->envelope, RECIPIENT_FAILED);
+	size_t failed = envelope_count(&j->entry->envelope, RECIPIENT_FAILED);
 	queue_id id = j->entry->id;
 	char name[QUEUE_ID_MAX];
 
@@ -335,8 +324,8 @@ settle(const struct settle_scene *scene, struct job *j)
 
 	for (i = 0; i < d->recipient_count; i++)
 		apply(scene, j, &d->recipient[i]);
-	waiting = count_state(e, RECIPIENT_WAITING) > 0;
-	failed = count_state(e, RECIPIENT_FAILED) > 0;
+	waiting = envelope_count(e, RECIPIENT_WAITING) > 0;
+	failed = envelope_count(e, RECIPIENT_FAILED) > 0;
 	if (waiting || failed)
 		mark_sent(j);
 	if (!waiting && failed)

@@ -105,6 +105,16 @@ envelope_add(struct envelope *e, const char *address, const char *original)
 	r->original = mem_text(original);
 }
 
+size_t
+envelope_count(const struct envelope *e, enum recipient_state state)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < e->recipient_count; i++)
+		n += e->recipient[i].state == state;
+	return n;
+}
+
 /* ---- writing ---- */
 
 void

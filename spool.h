@@ -71,7 +71,6 @@ struct queue {
 	uint32_t next_chance; /* ... and the rest is counted */
 	struct msg *group;    /* waiting for their sync, oldest first */
 	struct msg **group_end;
-	size_t group_count;
 	unsigned failures;        /* syncs failed in a row */
 	int64_t failing_until_ms; /* monotonic */
 	bool unsynced[PLACES];    /* removals and moves since the last sync */
