@@ -34,7 +34,7 @@ LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
 LAYERS = log buf util loop \
-    smtp text header aliases rewrite \
+    smtp text header aliases rewrite rewrite_header \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
     spool queue entry walk setup conn \

@@ -10,7 +10,7 @@ shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk curl/=conn openssl/=conn
-    header.h=header,aliases,rewrite spool.h=spool,queue,entry,walk
+    header.h=header,aliases,rewrite_header rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,walk
     setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay
     sched.h=due,settle,pool,sched submit.h=listen,intake,submit
     session.h=reply,dialogue,session control.h=client,control
@@ -56,9 +56,10 @@ for owner in $owners; do
 	done
 done
 
-lines=$(wc -l <relayd.h)
-if [ "$lines" -gt 800 ]; then
-	echo "relayd.h has $lines lines; 800 is the most"
+for header in relayd.h mail.h; do
+	lines=$(wc -l <$header)
+	[ "$lines" -gt 800 ] || continue
+	echo "$header has $lines lines; 800 is the most"
 	bad=1
-fi
+done
 exit "$bad"
