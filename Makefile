@@ -34,7 +34,7 @@ LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
 LAYERS = log buf util loop \
-    smtp text header aliases rewrite rewrite_header \
+    smtp parameters text header aliases rewrite rewrite_header \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
     spool queue entry walk setup conn \
@@ -42,7 +42,7 @@ LAYERS = log buf util loop \
     due settle pool sched \
     listen intake reply dialogue session submit report client control
 # Of these sendmail uses the first two layers only, without libraries.
-SENDMAIL_LAYERS = log buf util smtp text header
+SENDMAIL_LAYERS = log buf util smtp parameters text header
 
 DAEMON_LIBS = -lcurl -lssl -lcrypto -lconfuse
 OBJECTS = $(LAYERS:%=$(BUILD)/%.o)

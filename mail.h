@@ -46,16 +46,6 @@ void smtp_address_split(struct span address, struct span *local,
 const char *smtp_path(struct span arg, struct span keyword, bool utf8,
     struct span *address, struct span *parameters);
 
-struct smtp_mail {
-	uint64_t size;	/* SIZE (RFC 1870); 0 when not given */
-	bool eight_bit; /* BODY=8BITMIME (RFC 6152) */
-	bool utf8;	/* SMTPUTF8 (RFC 6531) */
-};
-
-/* The parameters of MAIL; returns NULL, or the whole reply to refuse with. */
-const char *smtp_mail_parameters(struct span parameters, struct smtp_mail *mail);
-/* The same for RCPT, which has none in this version. */
-const char *smtp_rcpt_parameters(struct span parameters);
 /* "12345 LAST" (RFC 3030); false: not to be understood. */
 bool smtp_bdat(struct span arg, uint64_t *octets, bool *last);
 /* An EHLO or HELO argument that may stand in Received (RFC 5321, 4.1.1.1). */
@@ -95,6 +85,19 @@ void smtp_reply_status(const char *text, int code, char out[12]);
 /* The bits of one EHLO reply line ("250-SIZE 1000", no CRLF), 0 if none;
  * *size_limit is set when it is SIZE with a number. */
 unsigned smtp_capability(struct span line, uint64_t *size_limit);
+
+/* ---- parameters.c: the parameters of MAIL and RCPT ------------------------ */
+
+struct smtp_mail {
+	uint64_t size;	/* SIZE (RFC 1870); 0 when not given */
+	bool eight_bit; /* BODY=8BITMIME (RFC 6152) */
+	bool utf8;	/* SMTPUTF8 (RFC 6531) */
+};
+
+/* The parameters of MAIL; returns NULL, or the whole reply to refuse with. */
+const char *smtp_mail_parameters(struct span parameters, struct smtp_mail *mail);
+/* The same for RCPT, which has none in this version. */
+const char *smtp_rcpt_parameters(struct span parameters);
 
 /* ---- text.c: the forms of a message's text ---------------------------------- */
 

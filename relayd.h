@@ -193,7 +193,7 @@ int loop_run(struct loop *l);	/* until loop_stop(): 0; -1 if waiting fails */
 int loop_turn(struct loop *l);	/* one turn (tests) */
 void loop_stop(struct loop *l);
 
-#include "mail.h" /* smtp.c, text.c, header.c, aliases.c, rewrite.c */
+#include "mail.h" /* smtp.c to rewrite.c */
 
 /* ---- config.c: relayd.conf into a checked struct config ------------------ */
 

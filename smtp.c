@@ -1,6 +1,6 @@
 /*
  * SMTP grammar (RFC 5321 and its extensions): command lines, paths, addresses,
- * parameters, replies.
+ * replies.  The parameters of MAIL and RCPT are in parameters.c.
  * What a command does, and all input and output, is for others.
  */
 #include "relayd.h"
@@ -286,7 +286,7 @@ smtp_address_split(struct span address, struct span *local, struct span *domain)
 		*domain = span_from(address, local->len + 1);
 }
 
-/* ---- paths and parameters ---- */
+/* ---- paths ---- */
 
 /* Take off a source route, "@a,@b:", which means nothing any more (RFC 5321,
  * 4.1.1.3 and appendix C); false when it is not one. */
@@ -366,112 +366,6 @@ smtp_path(struct span arg, struct span keyword, bool utf8, struct span *address,
 		return bad;
 	if (!utf8 && !smtp_address_valid(*address, ADDRESS_BARE))
 		return "553 5.6.7 Address needs SMTPUTF8";
-	return NULL;
-}
-
-/* The values below are empty with data NULL when there was no "=". */
-
-static const char *
-take_size(struct span value, struct smtp_mail *mail)
-{
-	size_t digits = 0;
-
-	if (parse_number(value, UINT64_MAX, &mail->size))
-		return NULL;
-	while (digits < value.len && is_digit(value.data[digits]))
-		digits++;
-	return value.len > 0 && digits == value.len
-	    ? "552 5.3.4 Message too big"
-	    : "501 5.5.4 Bad SIZE value";
-}
-
-static const char *
-take_body(struct span value, struct smtp_mail *mail)
-{
-	mail->eight_bit = span_equal_nocase(value, SPAN("8BITMIME"));
-	if (mail->eight_bit || span_equal_nocase(value, SPAN("7BIT")))
-		return NULL;
-	if (span_equal_nocase(value, SPAN("BINARYMIME")))
-		return "555 5.5.4 BINARYMIME is not offered";
-	return "501 5.5.4 Bad BODY value";
-}
-
-static const char *
-take_smtputf8(struct span value, struct smtp_mail *mail)
-{
-	mail->utf8 = true;
-	return value.data == NULL ? NULL : "501 5.5.4 SMTPUTF8 has no value";
-}
-
-static const struct {
-	const char *name;
-	const char *(*take)(struct span value, struct smtp_mail *mail);
-} mail_parameters[] = {
-	{ "SIZE", take_size },
-	{ "BODY", take_body },
-	{ "SMTPUTF8", take_smtputf8 },
-};
-
-enum { MAIL_PARAMETERS = sizeof(mail_parameters) / sizeof(mail_parameters[0]) };
-
-/* Take the first of several parameters off; false: there is none. */
-static bool
-next_parameter(struct span *rest, struct span *name, struct span *value)
-{
-	struct span one;
-
-	*rest = span_trim(*rest);
-	if (rest->len == 0)
-		return false;
-	(void)span_cut(*rest, ' ', &one, rest);
-	if (!span_cut(one, '=', name, value))
-		*value = (struct span){ NULL, 0 };
-	return true;
-}
-
-/* esmtp-keyword (RFC 5321, 4.1.2) that we don't know, or no keyword at all. */
-static const char *
-parameter_unknown(struct span name)
-{
-	if (name.len == 0 || name.data[0] == '-' ||
-	    !made_of(name, SPAN("-"), 0))
-		return "501 5.5.4 Bad parameter syntax";
-	return "555 5.5.4 Parameter not known or not offered";
-}
-
-const char *
-smtp_mail_parameters(struct span parameters, struct smtp_mail *mail)
-{
-	bool seen[MAIL_PARAMETERS] = { false };
-	const char *refusal;
-	struct span name, value;
-	size_t i;
-
-	*mail = (struct smtp_mail){ 0 };
-	while (next_parameter(&parameters, &name, &value)) {
-		for (i = 0; i < MAIL_PARAMETERS; i++)
-			if (span_equal_nocase(name,
-				span_of(mail_parameters[i].name)))
-				break;
-		if (i == MAIL_PARAMETERS)
-			return parameter_unknown(name);
-		if (seen[i])
-			return "501 5.5.4 Parameter given twice";
-		seen[i] = true;
-		refusal = mail_parameters[i].take(value, mail);
-		if (refusal != NULL)
-			return refusal;
-	}
-	return NULL;
-}
-
-const char *
-smtp_rcpt_parameters(struct span parameters)
-{
-	struct span name, value;
-
-	if (next_parameter(&parameters, &name, &value))
-		return parameter_unknown(name);
 	return NULL;
 }
 
