@@ -37,10 +37,10 @@ LAYERS = log buf util loop \
     smtp parameters text header aliases rewrite rewrite_header \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
-    spool queue entry walk setup conn \
+    spool queue entry move walk setup conn \
     wire transaction pipeline relay \
     due settle pool sched \
-    listen intake reply dialogue session submit report client control
+    listen intake reply dialogue session submit report client operate verbs control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp parameters text header
 

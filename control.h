@@ -1,5 +1,6 @@
 /*
- * Between control.c and client.c only: a client of the control socket.
+ * The control socket's inside: between client.c, operate.c, verbs.c and
+ * control.c only.
  */
 #ifndef CONTROL_H
 #define CONTROL_H
@@ -37,8 +38,10 @@ struct client {
 	struct buf out;
 	bool ended; /* the answer is complete */
 
+	/* Makes more of the answer; NULL: nothing more is to come by itself. */
+	void (*produce)(struct client *c);
+
 	/* The walk through the spool, place by place. */
-	bool walking;
 	unsigned places; /* bits: 1 << PLACE_... */
 	unsigned place;  /* the next one */
 	struct queue_walk *walk;
@@ -48,6 +51,14 @@ struct client {
 	struct report_filter filter;
 	struct report_counts counts;
 
+	/* What is done to chosen messages. */
+	const struct operation *operation;
+	bool operation_failed; /* with one of them */
+	queue_id *chosen;
+	size_t chosen_count;
+	size_t chosen_at; /* the next one */
+	size_t chosen_done;
+
 	/* The test message that is followed. */
 	bool testing;
 	struct pending *pending;
@@ -55,16 +66,38 @@ struct client {
 	int64_t test_ends_ms; /* monotonic */
 };
 
-/* ---- client.c ---- */
+/* ---- client.c: a client and its answer ---- */
 
 bool client_is_operator(const struct client *c);
-/* Do what c->words ask for; the answer follows. */
-void client_run(struct client *c);
+/* Is the word at *i this option?  Then go past it. */
+bool client_take_option(const struct client *c, const char *option, size_t *i);
+/* The words from the i-th on are queue ids, for c->filter; false: refused. */
+bool client_take_ids(struct client *c, size_t i);
+/* Look at each message in places (1 << PLACE_...), in slices. */
+void client_walk(struct client *c, unsigned places,
+    void (*visit)(struct client *c, const struct queue_info *info),
+    void (*visited)(struct client *c));
+
+/* Add lines to the answer; kind: 'o' or 'e'. */
+void client_add(struct client *c, char kind, struct span text);
+void client_say(struct client *c, char kind, struct span text); /* and send */
 /* A line on standard error: what it is about (escaped) and the text. */
 void client_complain(struct client *c, const char *about, const char *text);
+void client_usage(struct client *c); /* the arguments are wrong; ends it */
 void client_finish(struct client *c, int status); /* ends the answer */
-void client_on_timer(void *arg);
+void client_wake(struct client *c); /* there is something to send or to do */
+void client_wait(struct client *c); /* there will be, by itself */
 void client_free(struct client *c);
+
+/* ---- operate.c: the verbs that are about chosen messages ---- */
+
+void client_operate(struct client *c);
+
+/* ---- verbs.c ---- */
+
+/* Do what c->words ask for; the answer follows. */
+void client_run(struct client *c);
+void client_on_timer(void *arg);
 /* The sched_observer; its arg is the struct control. */
 void client_on_delivery(void *arg, queue_id id, const char *text, bool sent,
     bool settled);

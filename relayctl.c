@@ -34,7 +34,9 @@ static const char usage_text[] =
     "  check                             configuration, secrets, spool\n"
     "  queue [--json] [--failed] [ID...] list the queue\n"
     "  flush [ID...|--relay NAME]        try now\n"
-    "  release ID...                     back to the queue from failed, hold\n"
+    "  hold|release|delete ID...|--all|--sender A|--recipient A|--older D\n"
+    "                                    keep back; back to the queue from\n"
+    "                                    hold and failed; remove\n"
     "  status [--json]                   is mail flowing, and if not, why\n"
     "  test [ADDRESS]                    send a message and follow it\n"
     "  reload                            read the configuration again\n";
@@ -345,17 +347,35 @@ run_status(const struct ctl *ctl, int argc, char **argv)
 	return STATUS_WRONG;
 }
 
-/* The daemon's answer to the verb and the ids behind the options. */
+enum { IDS_AT_ONCE = 200 }; /* so that a request stays short */
+
+/* Ask to do the verb to each of these ids. */
 static int
-ask_about(const struct ctl *ctl, int argc, char **argv)
+ask_about_ids(const struct ctl *ctl, char *verb, int count, char **ids)
+{
+	char *words[IDS_AT_ONCE + 1] = { verb };
+	int n, answer, status = STATUS_GOOD;
+
+	while (count > 0 && status != STATUS_USAGE) {
+		n = count < IDS_AT_ONCE ? count : IDS_AT_ONCE;
+		memcpy(words + 1, ids, (size_t)n * sizeof(*ids));
+		answer = ask_and_print(ctl, n + 1, words);
+		if (answer != STATUS_GOOD)
+			status = answer;
+		count -= n;
+		ids += n;
+	}
+	return status;
+}
+
+static bool
+ids_valid(int count, char **ids)
 {
 	struct report_filter filter = { .id_count = 0 };
-	bool good = parse_ids(argc - optind, argv + optind, &filter);
+	bool valid = parse_ids(count, ids, &filter);
 
 	free(filter.id);
-	argv[--optind] = argv[0];
-	return good ? ask_and_print(ctl, argc - optind, argv + optind)
-		    : STATUS_USAGE;
+	return valid;
 }
 
 static int
@@ -376,21 +396,67 @@ run_flush(const struct ctl *ctl, int argc, char **argv)
 	if (relay != NULL)
 		return ask_and_print(ctl, 3,
 		    (char *[]){ argv[0], (char[]){ "--relay" }, relay });
-	return ask_about(ctl, argc, argv);
+	if (!ids_valid(argc - optind, argv + optind))
+		return STATUS_USAGE;
+	return optind == argc
+	    ? ask_and_print(ctl, 1, argv)
+	    : ask_about_ids(ctl, argv[0], argc - optind, argv + optind);
 }
 
-static int
-run_release(const struct ctl *ctl, int argc, char **argv)
+/* The value of one of the options that choose messages, checked. */
+static bool
+choice_valid(int option, const char *value)
 {
-	static const struct option options[] = { { "all", 0, NULL, LATER },
-		{ "sender", 1, NULL, LATER }, { "recipient", 1, NULL, LATER },
-		{ "older", 1, NULL, LATER }, { NULL, 0, NULL, 0 } };
+	struct span s = span_of(value);
+	int64_t seconds;
 
-	if (next_option(argc, argv, options) != -1)
-		return STATUS_USAGE;
-	if (optind == argc)
-		return usage();
-	return ask_about(ctl, argc, argv);
+	if (option == 'o' && !parse_duration(s, &seconds)) {
+		(void)refuse(value, "no duration, such as \"2h\"");
+		return false;
+	}
+	if (option == 'o' ||
+	    (option == 's' && (s.len == 0 || span_equal(s, SPAN("<>")))))
+		return true;
+	if (smtp_address_valid(s, ADDRESS_BARE | ADDRESS_UTF8))
+		return true;
+	(void)refuse(value, "not an address");
+	return false;
+}
+
+/* hold, release, delete: of messages named or sought. */
+static int
+run_operation(const struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option options[] = { { "all", 0, NULL, 'a' },
+		{ "sender", 1, NULL, 's' }, { "recipient", 1, NULL, 'r' },
+		{ "older", 1, NULL, 'o' }, { NULL, 0, NULL, 0 } };
+	static const char *const option_texts[] = { "--all", "--sender",
+		"--recipient", "--older" };
+	struct strings words = { NULL, 0 };
+	int value, at = 0, status = STATUS_USAGE;
+
+	strings_add(&words, span_of(argv[0]));
+	while ((value = getopt_long(argc, argv, "", options, &at)) != -1) {
+		if (value == '?') {
+			(void)usage();
+			goto out;
+		}
+		if (value != 'a' && !choice_valid(value, optarg))
+			goto out;
+		strings_add(&words, span_of(option_texts[at]));
+		if (value != 'a')
+			strings_add(&words, span_of(optarg));
+	}
+	if ((words.count > 1) == (optind < argc))
+		(void)usage();
+	else if (words.count > 1)
+		status = ask_and_print(ctl, (int)words.count, words.item);
+	else if (ids_valid(argc - optind, argv + optind))
+		status =
+		    ask_about_ids(ctl, argv[0], argc - optind, argv + optind);
+out:
+	strings_free(&words);
+	return status;
 }
 
 static int
@@ -442,16 +508,18 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		int (*run)(const struct ctl *ctl, int argc, char **argv);
 	} verbs[] = {
 		{ "check", run_check },
+		{ "delete", run_operation },
 		{ "flush", run_flush },
+		{ "hold", run_operation },
 		{ "queue", run_queue },
-		{ "release", run_release },
+		{ "release", run_operation },
 		{ "reload", run_reload },
 		{ "status", run_status },
 		{ "test", run_test },
 	};
-	static const char *const later[] = { "bounce", "config", "delete",
-		"dkim-genkey", "explain", "healthcheck", "hold", "import",
-		"log", "metrics", "oauth2-login", "requeue", "set", "show" };
+	static const char *const later[] = { "bounce", "config", "dkim-genkey",
+		"explain", "healthcheck", "import", "log", "metrics",
+		"oauth2-login", "requeue", "set", "show" };
 	size_t i;
 
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

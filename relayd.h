@@ -334,6 +334,10 @@ void entry_close(struct entry *e); /* it stays queued.  NULL is fine */
  * attempts 0.  errno ENOENT: it is not there; EBUSY: others of its recipients
  * still wait, release it when they don't; EBADMSG: it is damaged. */
 int queue_release(struct queue *q, queue_id id);
+/* From the queue to hold/; to nowhere, wherever it is.  ENOENT: it is not
+ * there.  Not for one that is taken.  Durable within a second. */
+int queue_hold(struct queue *q, queue_id id);
+int queue_delete(struct queue *q, queue_id id);
 
 /* What is seen of a message in passing. */
 struct queue_info {
@@ -497,6 +501,8 @@ void sched_stop(struct sched *s, void (*stopped)(void *arg), void *arg);
 /* Try a message now (ENOENT: not waiting), or all; lifts relays' pauses. */
 int sched_flush(struct sched *s, queue_id id);
 void sched_flush_all(struct sched *s);
+bool sched_is_active(const struct sched *s, queue_id id); /* being sent */
+void sched_forget(struct sched *s, queue_id id); /* it has left the queue */
 /* Lift one relay's pause; ENOENT: no such relay. */
 int sched_flush_relay(struct sched *s, struct span name);
 

@@ -110,11 +110,46 @@ report_wants_place(const struct report_filter *f, enum queue_place place)
 	return !f->failed;
 }
 
+static bool
+is_one_of(const char *address, const char *a, const char *b)
+{
+	return span_equal_nocase(span_of(address), span_of(a)) ||
+	    span_equal_nocase(span_of(address), span_of(b));
+}
+
+static bool
+goes_to(const struct envelope *e, const char *address)
+{
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++) {
+		if (is_one_of(address, e->recipient[i].address,
+			e->recipient[i].original))
+			return true;
+	}
+	return false;
+}
+
+/* What can't be read is nobody's. */
+static bool
+is_sought(const struct report_filter *f, const struct queue_info *info)
+{
+	const struct envelope *e = &info->envelope;
+
+	if (f->everyones && f->sender == NULL && f->recipient == NULL &&
+	    f->before_ms == 0)
+		return true;
+	return !info->damaged && (f->everyones || e->uid == (int64_t)f->uid) &&
+	    (f->sender == NULL ||
+		is_one_of(f->sender, e->sender, e->original_sender)) &&
+	    (f->recipient == NULL || goes_to(e, f->recipient)) &&
+	    (f->before_ms == 0 || e->arrived_ms < f->before_ms);
+}
+
 bool
 report_wants(const struct report_filter *f, const struct queue_info *info)
 {
-	if (!f->everyones &&
-	    (info->damaged || info->envelope.uid != (int64_t)f->uid))
+	if (!is_sought(f, info))
 		return false;
 	return f->id_count == 0 ||
 	    bsearch(&info->id, f->id, f->id_count, sizeof(*f->id),

@@ -7,13 +7,17 @@
 
 #include "relayd.h"
 
-/* Which messages "queue" lists. */
+/* Which messages "queue" lists, or others are about. */
 struct report_filter {
 	bool failed;    /* those in failed/ only; else all others */
 	bool everyones; /* or only those that uid sent */
 	uid_t uid;
-	queue_id *id;    /* only these, in whatever place; owned */
-	size_t id_count; /* 0: all */
+	queue_id *id;          /* only these, in whatever place; owned */
+	size_t id_count;       /* 0: all */
+	const char *sender;    /* only from it, as given or rewritten; "" is
+				  the null sender; NULL: from anybody */
+	const char *recipient; /* only to it, the same way; NULL: to anybody */
+	int64_t before_ms;     /* arrived before (wall clock); 0: ever */
 };
 void report_filter_sort(struct report_filter *f); /* once, before the rest */
 bool report_wants_place(const struct report_filter *f, enum queue_place place);

@@ -497,6 +497,19 @@ sched_flush(struct sched *s, queue_id id)
 	return 0;
 }
 
+bool
+sched_is_active(const struct sched *s, queue_id id)
+{
+	return in_flight(s, id);
+}
+
+void
+sched_forget(struct sched *s, queue_id id)
+{
+	if (!due_take(&s->waiting, id))
+		(void)due_take(&s->parked, id);
+}
+
 void
 sched_flush_all(struct sched *s)
 {

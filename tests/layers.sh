@@ -10,10 +10,10 @@ shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk curl/=conn openssl/=conn
-    header.h=header,aliases,rewrite_header rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,walk
+    header.h=header,aliases,rewrite_header rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,move,walk
     setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay
     sched.h=due,settle,pool,sched submit.h=listen,intake,submit
-    session.h=reply,dialogue,session control.h=client,control
+    session.h=reply,dialogue,session control.h=client,operate,verbs,control
     report.h=report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd
     relayctl.h=relayctl,relayctl_check,relayctl_list
     sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk
