@@ -186,56 +186,6 @@ a_second_message_has_its_own_recipients(void **state)
 
 /* ---- content ---- */
 
-/* Say text, the first octets at once and the others in pieces; all that came
- * of it, the messages too. */
-static void
-transcribe(struct span text, size_t first, size_t piece, struct buf *out)
-{
-	int fd = open_session();
-	size_t i;
-
-	buf_clear(out);
-	(void)tell(fd, span_first(text, first), out);
-	for (text = span_from(text, first); text.len > 0;
-	     text = span_from(text, piece))
-		(void)tell(fd, span_first(text, piece), out);
-	for (i = 0; i < world.begun; i++) {
-		assert_true(world.message[i].stored);
-		buf_add(out, buf_span(&world.message[i].envelope));
-		buf_add(out, buf_span(&world.message[i].content));
-	}
-	(void)close(fd);
-	forget_messages();
-}
-
-/* A7, B38 */
-static void
-any_split_gives_the_same_replies_and_content(void **state)
-{
-	struct span text = SPAN(HELLO ENVELOPE
-	    "DATA\r\n" HEADER
-	    "\r\n.\r\r\n..a\r\n\xc3\xa4\nb\rc\r\n.\r\n" ENVELOPE
-	    "BDAT 5\r\nhe\r\nlBDAT 6 LAST\r\n\no\n.\r\nNOOP\r\nQUIT\r\n");
-	struct buf whole = { 0 }, parts = { 0 };
-	size_t first;
-
-	(void)state;
-	transcribe(text, text.len, 1, &whole);
-	assert_non_null(strstr(buf_text(&whole), "queued as"));
-	assert_non_null(strstr(buf_text(&whole),
-	    "\r\n\r\n.\r\n\r\n.a\r\n\xc3\xa4\r\nb\r\nc\r\n"));
-	assert_non_null(
-	    strstr(buf_text(&whole), "\r\n\r\nhe\r\nl\r\no\r\n.\r\n"));
-	transcribe(text, 0, 1, &parts);
-	assert_string_equal(buf_text(&parts), buf_text(&whole));
-	for (first = 1; first < text.len; first++) {
-		transcribe(text, first, text.len, &parts);
-		assert_string_equal(buf_text(&parts), buf_text(&whole));
-	}
-	buf_free(&whole);
-	buf_free(&parts);
-}
-
 static const struct {
 	struct span body;
 	bool bare;
@@ -441,7 +391,6 @@ main(void)
 		TEST(errors_and_junk_have_a_limit),
 		TEST(recipients_have_a_limit_and_are_delivered_to_once),
 		TEST(a_second_message_has_its_own_recipients),
-		TEST(any_split_gives_the_same_replies_and_content),
 		TEST(nothing_but_crlf_dot_crlf_ends_a_message),
 		TEST(bare_newlines_are_rejected_where_that_is_wanted),
 		TEST(chunks_are_counted_not_read),
