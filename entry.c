@@ -139,6 +139,7 @@ queue_take(struct queue *q, queue_id id)
 	e->queue = q;
 	e->fd = fd;
 	e->size = head.content_octets;
+	e->has = head.content_has;
 	e->attempts = state.attempts;
 	e->next_ms = state.next_ms;
 	e->content_at = SPOOL_ENVELOPE_AT + head.envelope_octets;

@@ -12,10 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A message up to this size is seen whole before its header is written, so
- * what is said of its bytes is true of all. */
-enum { GATHERED = 64 << 10 };
-
 struct intake {
 	struct loop *loop;
 	struct queue *queue;
@@ -218,6 +214,7 @@ draft_new(struct intake *in, const struct draft_facts *facts,
 	d->envelope.original_sender = span_text(sender);
 	d->envelope.client = mem_text(facts->peer->name);
 	d->envelope.uid = facts->peer->uid;
+	d->envelope.eight_bit = facts->mail.eight_bit;
 	d->envelope.utf8 = facts->mail.utf8;
 	*out = d;
 	return NULL;
@@ -306,17 +303,6 @@ store(struct draft *d, struct span text)
 		draft_refuse(d, intake_refusal(errno));
 }
 
-static bool
-has_eight_bit(struct span s)
-{
-	size_t i;
-
-	for (i = 0; i < s.len; i++)
-		if ((s.data[i] & 0x80) != 0)
-			return true;
-	return false;
-}
-
 /* The Message-ID of a header section, or an empty span. */
 static struct span
 find_message_id(struct span header)
@@ -383,7 +369,6 @@ store_head(struct draft *d)
 	log_message_id(d, buf_span(&header));
 	buf_add_text(&header, "\r\n");
 	d->envelope.arrived_ms = facts.wall_ms;
-	d->envelope.eight_bit = d->facts.mail.eight_bit || has_eight_bit(text);
 	msg_envelope(d->msg, &d->envelope);
 	store(d, buf_span(&header));
 	store(d, span_from(text, d->body));
@@ -411,7 +396,7 @@ draft_write(struct draft *d, struct span text)
 		    &d->header, &d->body);
 	if (!d->found && d->head.len > LIMIT_HEADER)
 		draft_refuse(d, "550 5.6.0 Header section too big");
-	else if (d->found && d->head.len >= GATHERED)
+	else if (d->found)
 		store_head(d);
 }
 

@@ -119,6 +119,17 @@ void smtp_decode_chunk(struct smtp_decoder *d, struct span in, struct buf *out);
 /* The text is complete: gives an unfinished last line its CRLF. */
 void smtp_decode_end(struct smtp_decoder *d, struct buf *out);
 
+/* What relaying must know of a message's text, noted as it passes. */
+#define TEXT_8BIT 1u
+#define TEXT_LONG_LINE 2u /* a line of over 998 octets (RFC 5322, 2.1.1) */
+#define TEXT_NUL 4u
+struct text_facts {
+	unsigned has; /* TEXT_* */
+	size_t line;  /* octets of a line that has not ended */
+};
+void text_note(struct text_facts *facts, struct span piece); /* of canonical
+    text */
+
 /* Dot-stuff canonical text (RFC 5321, 4.5.2); *line_start: true at first. */
 void smtp_encode_dots(bool *line_start, struct span in, struct buf *out);
 

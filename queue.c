@@ -56,6 +56,7 @@ struct msg {
 	uint32_t envelope_crc;
 	uint64_t size;
 	uint32_t crc;
+	struct text_facts facts;
 	int error;
 	bool named; /* it stands in new/ */
 	queue_committed *handler;
@@ -255,6 +256,7 @@ msg_write(struct msg *m, struct span content)
 	}
 	buf_add(&m->pending, content);
 	m->crc = crc32c(m->crc, content.data, content.len);
+	text_note(&m->facts, content);
 	m->size += content.len;
 	return m->pending.len < MEMORY_MAX ? 0 : write_pending(m);
 }
@@ -282,7 +284,7 @@ static int
 write_head(struct msg *m)
 {
 	struct spool_head h = { m->id, m->envelope_octets, m->size,
-		m->envelope_crc, m->crc };
+		m->envelope_crc, m->crc, m->facts.has };
 	static const struct spool_state untried;
 	char block[SPOOL_ENVELOPE_AT];
 

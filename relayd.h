@@ -244,7 +244,7 @@ struct envelope {
 	char *client;		/* for the log and the list; "" unknown */
 	int64_t uid;		/* of a local peer; -1 unknown */
 	int64_t arrived_ms;	/* wall clock */
-	bool eight_bit, utf8;
+	bool eight_bit, utf8;	/* so the client said */
 	struct recipient *recipient;
 	size_t recipient_count;
 };
@@ -300,6 +300,7 @@ struct entry {
 	queue_id id;
 	struct envelope envelope;
 	uint64_t size;		/* content, octets */
+	unsigned has;		/* what the content has: TEXT_* */
 	unsigned attempts;	/* failures of its own so far */
 	int64_t next_ms;	/* wall clock: not before; 0: at once */
 	/* queue.c's own: */

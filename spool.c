@@ -115,19 +115,64 @@ envelope_count(const struct envelope *e, enum recipient_state state)
 	return n;
 }
 
+/* ---- what the content has ---- */
+
+enum { CONTENT_HAS = 3 };
+
+static const struct {
+	unsigned bit;
+	char letter;
+} content_has[CONTENT_HAS] = {
+	{ TEXT_8BIT, '8' },
+	{ TEXT_LONG_LINE, 'l' },
+	{ TEXT_NUL, '0' },
+};
+
+static void
+format_has(unsigned has, char out[CONTENT_HAS + 1])
+{
+	size_t i;
+
+	memset(out, '-', CONTENT_HAS);
+	for (i = 0; i < CONTENT_HAS; i++) {
+		if ((has & content_has[i].bit) != 0)
+			out[i] = content_has[i].letter;
+	}
+	out[CONTENT_HAS] = '\0';
+}
+
+static bool
+parse_has(struct span s, unsigned *has)
+{
+	size_t i;
+
+	*has = 0;
+	if (s.len != CONTENT_HAS)
+		return false;
+	for (i = 0; i < CONTENT_HAS; i++) {
+		if (s.data[i] == content_has[i].letter)
+			*has |= content_has[i].bit;
+		else if (s.data[i] != '-')
+			return false;
+	}
+	return true;
+}
+
 /* ---- writing ---- */
 
 void
 spool_format_head(const struct spool_head *h, char out[SPOOL_STATE_AT])
 {
-	char id[QUEUE_ID_MAX], line[SPOOL_STATE_AT + 1];
+	char id[QUEUE_ID_MAX], has[CONTENT_HAS + 1];
+	char line[SPOOL_STATE_AT + 1];
 
 	queue_id_text(h->id, id);
+	format_has(h->content_has, has);
 	(void)snprintf(line, sizeof(line),
 	    "relayd %d %s %010" PRIu64 " %016" PRIu64 " %08" PRIx32
-	    " %08" PRIx32 "\n",
+	    " %08" PRIx32 " %s\n",
 	    SPOOL_VERSION, id, h->envelope_octets, h->content_octets,
-	    h->envelope_crc, h->content_crc);
+	    h->envelope_crc, h->content_crc, has);
 	memcpy(out, line, SPOOL_STATE_AT);
 }
 
@@ -256,7 +301,8 @@ parse_head(struct span line, queue_id id, struct spool_head *h)
 		&h->envelope_octets) ||
 	    !parse_number(field(&line), INT64_MAX / 2, &h->content_octets) ||
 	    !parse_hex(field(&line), &h->envelope_crc) ||
-	    !parse_hex(field(&line), &h->content_crc) || line.len != 0)
+	    !parse_hex(field(&line), &h->content_crc) ||
+	    !parse_has(field(&line), &h->content_has) || line.len != 0)
 		return "its first line is damaged";
 	return NULL;
 }

@@ -3,8 +3,9 @@
  *
  * A file of it:
  *
- *   head      68 octets: version, id, lengths, checksums; written once
- *   state     444 octets: attempts, next try, reason; overwritten in place
+ *   head      72 octets: version, id, lengths, checksums, what the content
+ *             has ("8" 8-bit octets, "l" a long line, "0" NUL); written once
+ *   state     440 octets: attempts, next try, reason; overwritten in place
  *   envelope  lines "key TAB value"; "rcpt TAB STATE TAB to TAB original",
  *             whose STATE is one octet, overwritten in place
  *   content   the message in canonical form
@@ -22,8 +23,8 @@
 
 enum {
 	SPOOL_VERSION = 1,
-	SPOOL_STATE_AT = 68,
-	SPOOL_STATE = 444,
+	SPOOL_STATE_AT = 72,
+	SPOOL_STATE = 440,
 	SPOOL_ENVELOPE_AT = SPOOL_STATE_AT + SPOOL_STATE,
 	SPOOL_END = 18,
 	SPOOL_REASON = 400,
@@ -37,6 +38,7 @@ struct spool_head {
 	uint64_t content_octets;
 	uint32_t envelope_crc;
 	uint32_t content_crc;
+	unsigned content_has; /* TEXT_* */
 };
 
 struct spool_state {

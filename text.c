@@ -173,6 +173,58 @@ smtp_decode_end(struct smtp_decoder *d, struct buf *out)
 		end_line(d, out, d->state == AT_CR);
 }
 
+/* ---- what a text has ---- */
+
+static bool
+has_eight_bit(struct span s)
+{
+	uint64_t word[4], all = 0;
+	size_t i;
+
+	for (; s.len >= sizeof(word); s = span_from(s, sizeof(word))) {
+		memcpy(word, s.data, sizeof(word));
+		all |= word[0] | word[1] | word[2] | word[3];
+	}
+	for (i = 0; i < s.len; i++)
+		all |= (unsigned char)s.data[i];
+	return (all & UINT64_C(0x8080808080808080)) != 0;
+}
+
+/* Only the ends of the lines that stand farthest apart need be found: every
+ * stretch of so many octets has one, or there is a long line. */
+static bool
+has_long_line(struct span s, size_t *line)
+{
+	enum { LINE_MAX_CRLF = 998 + 2 };
+	size_t room = LINE_MAX_CRLF - *line;
+	const char *lf;
+
+	while (s.len >= room) {
+		lf = memrchr(s.data, '\n', room);
+		if (lf == NULL)
+			return true;
+		s = span_from(s, (size_t)(lf - s.data) + 1);
+		room = LINE_MAX_CRLF;
+		*line = 0;
+	}
+	lf = s.len == 0 ? NULL : memrchr(s.data, '\n', s.len);
+	*line = lf == NULL ? *line + s.len : s.len - (size_t)(lf - s.data) - 1;
+	return false;
+}
+
+void
+text_note(struct text_facts *facts, struct span piece)
+{
+	if ((facts->has & TEXT_8BIT) == 0 && has_eight_bit(piece))
+		facts->has |= TEXT_8BIT;
+	if ((facts->has & TEXT_NUL) == 0 && piece.len > 0 &&
+	    memchr(piece.data, '\0', piece.len) != NULL)
+		facts->has |= TEXT_NUL;
+	if ((facts->has & TEXT_LONG_LINE) == 0 &&
+	    has_long_line(piece, &facts->line))
+		facts->has |= TEXT_LONG_LINE;
+}
+
 void
 smtp_encode_dots(bool *line_start, struct span in, struct buf *out)
 {

@@ -105,7 +105,8 @@ add_mail(const struct entry *e, unsigned can, struct buf *out)
 	buf_printf(out, "MAIL FROM:<%s>", e->envelope.sender);
 	if ((can & SMTP_CAN_SIZE) != 0)
 		buf_printf(out, " SIZE=%" PRIu64, e->size);
-	if (e->envelope.eight_bit && (can & SMTP_CAN_8BITMIME) != 0)
+	if ((e->envelope.eight_bit || (e->has & TEXT_8BIT) != 0) &&
+	    (can & SMTP_CAN_8BITMIME) != 0)
 		buf_add_text(out, " BODY=8BITMIME");
 	if (e->envelope.utf8)
 		buf_add_text(out, " SMTPUTF8");

@@ -442,6 +442,34 @@ ids_are_unique_when_the_clock_goes_back(void **state)
 
 /* ---- sending ---- */
 
+/* B21, B22, B23 */
+static void
+a_taken_message_tells_what_its_content_has(void **state)
+{
+	struct spool *s = *state;
+	static const struct {
+		struct span text;
+		unsigned has;
+	} rows[] = {
+		{ { "Subject: x\r\n\r\nbody\r\n", 20 }, 0 },
+		{ { "\r\n\xe4\r\n", 5 }, TEXT_8BIT },
+		{ { "\r\n\0\xe4\r\n", 6 }, TEXT_8BIT | TEXT_NUL },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct msg *m = begin(s, 1, "");
+		struct entry *e;
+
+		assert_int_equal(msg_write(m, rows[i].text), 0);
+		queue_commit(m, committed, s);
+		(void)queue_sync(s->queue);
+		e = queue_take(s->queue, s->told.id);
+		assert_int_equal(e->has, rows[i].has);
+		entry_finish(e);
+	}
+}
+
 static void
 a_taken_message_is_what_was_committed(void **state)
 {
@@ -828,6 +856,7 @@ main(void)
 		T(a_control_byte_in_the_envelope_is_refused),
 		T(ids_are_unique_when_the_clock_goes_back),
 		T(a_taken_message_is_what_was_committed),
+		T(a_taken_message_tells_what_its_content_has),
 		T(marks_and_attempts_survive_a_restart),
 		T(a_failed_recipient_shows_in_failed_at_once),
 		T(a_released_message_waits_for_its_failed_recipients),

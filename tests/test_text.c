@@ -279,6 +279,55 @@ dots_are_stuffed_wherever_the_text_is_cut(void **state) /* B20, B40 */
 	buf_free(&out);
 }
 
+/* B21, B22, B23 */
+static void
+facts_are_the_same_wherever_the_text_is_cut(void **state)
+{
+	static const struct {
+		size_t line; /* octets of an 'x' line in the middle */
+		const char *tail;
+		unsigned has;
+	} rows[] = {
+		{ 0, "", 0 },
+		{ 998, "", 0 },
+		{ 999, "", TEXT_LONG_LINE },
+		{ 1000, "", TEXT_LONG_LINE },
+		{ 65536, "\xe4\r\n", TEXT_LONG_LINE | TEXT_8BIT },
+		{ 998, "0123456789abcdef0123456789abcdef\x80\r\n", TEXT_8BIT },
+		{ 3, "\xff", TEXT_8BIT },
+	};
+	struct buf text = { 0 };
+	size_t i, split;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		buf_clear(&text);
+		buf_printf(&text, "a\r\n\r\n");
+		buf_reserve(&text, rows[i].line);
+		memset(text.data + text.len, 'x', rows[i].line);
+		text.len += rows[i].line;
+		buf_printf(&text, "\r\n%s", rows[i].tail);
+		for (split = 0; split <= text.len; split += 1 + split / 2000) {
+			struct text_facts facts = { 0 };
+
+			text_note(&facts, span_first(buf_span(&text), split));
+			text_note(&facts, span_from(buf_span(&text), split));
+			assert_int_equal(facts.has, rows[i].has);
+		}
+	}
+	buf_free(&text);
+}
+
+static void
+nul_is_noted(void **state) /* B22 */
+{
+	struct text_facts facts = { 0 };
+
+	(void)state;
+	text_note(&facts, SPAN("a\0\r\n"));
+	assert_int_equal(facts.has, TEXT_NUL);
+}
+
 int
 main(void)
 {
@@ -290,6 +339,8 @@ main(void)
 		    chunks_are_decoded_the_same_wherever_they_are_cut),
 		cmocka_unit_test(chunk_gets_line_ends_and_keeps_dots),
 		cmocka_unit_test(dots_are_stuffed_wherever_the_text_is_cut),
+		cmocka_unit_test(facts_are_the_same_wherever_the_text_is_cut),
+		cmocka_unit_test(nul_is_noted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
