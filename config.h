@@ -14,6 +14,8 @@ enum {
 	LIMIT_DOMAIN = 255,		/* 4.5.3.1.2 */
 	LIMIT_LABEL = 63,		/* RFC 1035, 2.3.4 */
 	LIMIT_ADDRESS = 254,		/* a path less its brackets, 4.5.3.1.3 */
+	LIMIT_ENVID = 100,		/* as xtext; RFC 3461, 4.4 */
+	LIMIT_ORCPT = 500,		/* the whole value; 4.2 */
 	LIMIT_COMMAND = 2048,		/* a command line with its CRLF */
 	LIMIT_COMMAND_FLOOD = 64 << 10, /* without any LF: the peer is no SMTP */
 	LIMIT_HEADER = 1 << 20,		/* the header section, octets */

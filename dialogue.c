@@ -54,7 +54,7 @@ on_ehlo(struct session *s, struct span arg)
 		return s->state;
 	buf_printf(&b,
 	    "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n"
-	    "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING",
+	    "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250 CHUNKING",
 	    c->hostname, (unsigned long long)c->message_size_limit);
 	session_reply(s, buf_text(&b));
 	buf_free(&b);
@@ -88,6 +88,7 @@ static const char *
 take_recipient(struct session *s, struct span arg)
 {
 	struct span parameters;
+	struct smtp_rcpt rcpt;
 	const char *refusal;
 
 	/* First, so that nothing about names leaks to strangers. */
@@ -96,9 +97,9 @@ take_recipient(struct session *s, struct span arg)
 	refusal =
 	    smtp_path(arg, SPAN("TO:"), s->utf8, &s->subject, &parameters);
 	if (refusal == NULL)
-		refusal = smtp_rcpt_parameters(parameters);
+		refusal = smtp_rcpt_parameters(parameters, &rcpt);
 	if (refusal == NULL)
-		refusal = draft_recipient(s->draft, s->subject);
+		refusal = draft_recipient(s->draft, s->subject, &rcpt);
 	return refusal;
 }
 

@@ -216,6 +216,8 @@ draft_new(struct intake *in, const struct draft_facts *facts,
 	d->envelope.uid = facts->peer->uid;
 	d->envelope.eight_bit = facts->mail.eight_bit;
 	d->envelope.utf8 = facts->mail.utf8;
+	d->envelope.ret = facts->mail.ret;
+	d->envelope.envid = mem_text(facts->mail.envid);
 	*out = d;
 	return NULL;
 }
@@ -233,12 +235,14 @@ draft_free(struct draft *d)
 }
 
 const char *
-draft_recipient(struct draft *d, struct span address)
+draft_recipient(struct draft *d, struct span address,
+    const struct smtp_rcpt *parameters)
 {
 	struct rewrite_rules rules = rules_of(d->intake);
 	struct strings *to = &d->recipients;
 	size_t i, before = to->count;
 	enum rewrite_result result;
+	struct recipient *r;
 	char *original;
 
 	result = rewrite_recipient(&rules, address, to); /* all or nothing */
@@ -247,8 +251,11 @@ draft_recipient(struct draft *d, struct span address)
 	if (result == REWRITE_TOO_MANY)
 		return "452 4.5.3 Too many recipients";
 	original = span_text(address);
-	for (i = before; i < to->count; i++)
-		envelope_add(&d->envelope, to->item[i], original);
+	for (i = before; i < to->count; i++) {
+		r = envelope_add(&d->envelope, to->item[i], original);
+		r->notify = parameters->notify;
+		r->orcpt = mem_text(parameters->orcpt);
+	}
 	free(original);
 	return NULL;
 }

@@ -88,16 +88,41 @@ unsigned smtp_capability(struct span line, uint64_t *size_limit);
 
 /* ---- parameters.c: the parameters of MAIL and RCPT ------------------------ */
 
+/* When the sender wants a report (NOTIFY; RFC 3461, 4.1); 0: not said. */
+#define NOTIFY_NEVER 1u /* alone */
+#define NOTIFY_SUCCESS 2u
+#define NOTIFY_FAILURE 4u
+#define NOTIFY_DELAY 8u
+
+/* How much of the message it is to hold (RET, 4.3). */
+enum dsn_return { RETURN_NOT_SAID, RETURN_FULL, RETURN_HEADERS };
+
 struct smtp_mail {
 	uint64_t size;	/* SIZE (RFC 1870); 0 when not given */
 	bool eight_bit; /* BODY=8BITMIME (RFC 6152) */
 	bool utf8;	/* SMTPUTF8 (RFC 6531) */
+	enum dsn_return ret;
+	char envid[LIMIT_ENVID + 1]; /* ENVID (RFC 3461, 4.4), decoded:
+					printable ASCII; "" when not given */
+};
+
+struct smtp_rcpt {
+	unsigned notify;	     /* NOTIFY_* */
+	char orcpt[LIMIT_ORCPT + 1]; /* ORCPT (4.2) as "rfc822;a@b", the same */
 };
 
 /* The parameters of MAIL; returns NULL, or the whole reply to refuse with. */
 const char *smtp_mail_parameters(struct span parameters, struct smtp_mail *mail);
-/* The same for RCPT, which has none in this version. */
-const char *smtp_rcpt_parameters(struct span parameters);
+const char *smtp_rcpt_parameters(struct span parameters, struct smtp_rcpt *rcpt);
+
+/* "NEVER", or a list such as "SUCCESS,DELAY", case ignored; false: neither. */
+bool dsn_notify(struct span list, unsigned *notify);
+bool dsn_return(struct span word, enum dsn_return *ret); /* "FULL", "HDRS" */
+bool dsn_envid_valid(struct span envid); /* decoded, not empty */
+/* Append what is given of them as parameters, each with a space before it;
+ * NULL and "" : not given.  What was read is written in at most its length. */
+void dsn_add_mail(struct buf *out, enum dsn_return ret, const char *envid);
+void dsn_add_rcpt(struct buf *out, unsigned notify, const char *orcpt);
 
 /* ---- text.c: the forms of a message's text ---------------------------------- */
 

@@ -232,6 +232,8 @@ enum recipient_state {
 struct recipient {
 	char *address;	/* to send to */
 	char *original; /* as the client gave it */
+	unsigned notify; /* as in struct smtp_rcpt, and ... */
+	char *orcpt;	 /* ... so is this; NULL is "" */
 	enum recipient_state state;
 	bool tried;	/* in the present attempt; not stored */
 	uint64_t mark_at; /* queue.c's own: where its state is in the file */
@@ -245,11 +247,15 @@ struct envelope {
 	int64_t uid;		/* of a local peer; -1 unknown */
 	int64_t arrived_ms;	/* wall clock */
 	bool eight_bit, utf8;	/* so the client said */
+	enum dsn_return ret;	/* as in struct smtp_mail, and ... */
+	char *envid;		/* ... so is this; NULL is "" */
 	struct recipient *recipient;
 	size_t recipient_count;
 };
 void envelope_clear(struct envelope *e);
-void envelope_add(struct envelope *e, const char *address, const char *original);
+/* The new recipient, for what else is known of it; valid until the next. */
+struct recipient *envelope_add(struct envelope *e, const char *address,
+    const char *original);
 /* How many of its recipients are in a state. */
 size_t envelope_count(const struct envelope *e, enum recipient_state state);
 

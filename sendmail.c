@@ -33,6 +33,9 @@ struct options {
 	bool verbose;
 	const char *sender; /* NULL: not given */
 	const char *name;   /* NULL: not given */
+	unsigned notify;
+	enum dsn_return ret;
+	const char *envid; /* NULL: not given */
 };
 
 /* Print lines to stderr, each with our name. */
@@ -97,45 +100,6 @@ take_mode(struct options *o, const char *value)
 	return false;
 }
 
-/* NOTIFY (RFC 3461, 4.1). */
-static bool
-notify_valid(struct span value)
-{
-	struct span word;
-	bool more;
-
-	if (span_equal_nocase(value, SPAN("never")))
-		return true;
-	do {
-		more = span_cut(value, ',', &word, &value);
-		if (!span_equal_nocase(word, SPAN("success")) &&
-		    !span_equal_nocase(word, SPAN("failure")) &&
-		    !span_equal_nocase(word, SPAN("delay")))
-			return false;
-	} while (more);
-	return true;
-}
-
-/* RET (RFC 3461, 4.3). */
-static bool
-return_valid(struct span value)
-{
-	return span_equal_nocase(value, SPAN("full")) ||
-	    span_equal_nocase(value, SPAN("hdrs"));
-}
-
-/* ENVID (RFC 3461, 4.4). */
-static bool
-envelope_id_valid(struct span value)
-{
-	size_t i;
-
-	for (i = 0; i < value.len; i++)
-		if (value.data[i] < ' ' || value.data[i] > '~')
-			return false;
-	return value.len > 0 && value.len <= 100;
-}
-
 static bool
 take_value(struct options *o, char option, const char *value)
 {
@@ -159,15 +123,15 @@ take_value(struct options *o, char option, const char *value)
 		if (o->mode == MODE_DELIVER)
 			o->mode = *value == '\0' ? MODE_FLUSH : MODE_NOTHING;
 		break;
-	/* The daemon offers no DSN yet, so that these change nothing. */
 	case 'N':
-		good = notify_valid(span_of(value));
+		good = dsn_notify(span_of(value), &o->notify);
 		break;
 	case 'R':
-		good = return_valid(span_of(value));
+		good = dsn_return(span_of(value), &o->ret);
 		break;
 	case 'V':
-		good = envelope_id_valid(span_of(value));
+		good = dsn_envid_valid(span_of(value));
+		o->envid = value;
 		break;
 	default:
 		break;
@@ -403,6 +367,9 @@ deliver(const struct options *o, char **arguments)
 		mail.sender = buf_text(&sender);
 		add_from(o, mail.sender, &m);
 		mail.size = message_size(&m);
+		mail.notify = o->notify;
+		mail.ret = o->ret;
+		mail.envid = o->envid;
 		status = hand_over(o, &mail, &m, &told);
 	}
 	complain(buf_span(&told));

@@ -63,8 +63,11 @@ int talk_copy(struct talk *t);
 struct mail {
 	const char *sender; /* "" is the null sender */
 	struct strings recipients;
-	uint64_t size; /* 0: not known */
-	bool verify;   /* tell of accepted recipients too */
+	uint64_t size;   /* 0: not known */
+	bool verify;     /* tell of accepted recipients too */
+	unsigned notify; /* of all recipients; 0: not given */
+	enum dsn_return ret;
+	const char *envid; /* NULL: not given */
 };
 
 int talk_greet(struct talk *t, struct buf *error);

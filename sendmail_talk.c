@@ -286,6 +286,18 @@ add_mail(const struct talk *t, const struct mail *mail, struct buf *out)
 		buf_add_text(out, " BODY=8BITMIME");
 	if ((t->can & SMTP_CAN_SMTPUTF8) != 0 && needs_utf8(mail))
 		buf_add_text(out, " SMTPUTF8");
+	if ((t->can & SMTP_CAN_DSN) != 0)
+		dsn_add_mail(out, mail->ret, mail->envid);
+	buf_add_text(out, "\r\n");
+}
+
+static void
+add_rcpt(const struct talk *t, const struct mail *mail, const char *address,
+    struct buf *out)
+{
+	buf_printf(out, "RCPT TO:<%s>", address);
+	if ((t->can & SMTP_CAN_DSN) != 0)
+		dsn_add_rcpt(out, mail->notify, NULL);
 	buf_add_text(out, "\r\n");
 }
 
@@ -332,7 +344,7 @@ talk_envelope(struct talk *t, const struct mail *mail, struct buf *told)
 	}
 	add_mail(t, mail, &out);
 	for (i = 0; i < mail->recipients.count; i++)
-		buf_printf(&out, "RCPT TO:<%s>\r\n", mail->recipients.item[i]);
+		add_rcpt(t, mail, mail->recipients.item[i], &out);
 	show_lines(t, buf_span(&out));
 	status = expect_silence(t, told);
 	if (status == EX_OK)

@@ -76,11 +76,13 @@ envelope_clear(struct envelope *e)
 	for (i = 0; i < e->recipient_count; i++) {
 		free(e->recipient[i].address);
 		free(e->recipient[i].original);
+		free(e->recipient[i].orcpt);
 	}
 	free(e->recipient);
 	free(e->sender);
 	free(e->original_sender);
 	free(e->client);
+	free(e->envid);
 	*e = (struct envelope){ .uid = -1 };
 }
 
@@ -96,13 +98,14 @@ add_recipient(struct envelope *e)
 	return &e->recipient[n];
 }
 
-void
+struct recipient *
 envelope_add(struct envelope *e, const char *address, const char *original)
 {
 	struct recipient *r = add_recipient(e);
 
 	r->address = mem_text(address);
 	r->original = mem_text(original);
+	return r;
 }
 
 size_t
@@ -236,6 +239,9 @@ spool_format_envelope(const struct envelope *e, struct buf *out)
 	clean &= put_line(out, "client", e->client);
 	clean &= put_line(out, "sender", e->sender);
 	clean &= put_line(out, "original", e->original_sender);
+	buf_add_text(out, "dsn\t");
+	dsn_add_mail(out, e->ret, e->envid);
+	buf_add_char(out, '\n');
 	for (i = 0; i < e->recipient_count; i++) {
 		const struct recipient *r = &e->recipient[i];
 
@@ -243,9 +249,12 @@ spool_format_envelope(const struct envelope *e, struct buf *out)
 		buf_add_text(out, r->address);
 		buf_add_char(out, '\t');
 		buf_add(out, span_of(r->original));
+		buf_add_char(out, '\t');
+		dsn_add_rcpt(out, r->notify, r->orcpt);
 		buf_add_char(out, '\n');
 		clean &= is_clean(span_of(r->address));
 		clean &= is_clean(span_of(r->original));
+		clean &= is_clean(span_of(r->orcpt));
 	}
 	if (clean)
 		return 0;
@@ -333,14 +342,19 @@ static bool
 parse_rcpt(struct span value, uint64_t at, struct envelope *e)
 {
 	struct span state, address, original;
+	struct smtp_rcpt dsn;
 	struct recipient *r;
 
 	if (!span_cut(value, '\t', &state, &value) || state.len != 1 ||
-	    !span_cut(value, '\t', &address, &original) || address.len == 0)
+	    !span_cut(value, '\t', &address, &value) || address.len == 0 ||
+	    !span_cut(value, '\t', &original, &value) ||
+	    smtp_rcpt_parameters(value, &dsn) != NULL)
 		return false;
 	r = add_recipient(e);
 	r->address = span_text(address);
 	r->original = span_text(original);
+	r->notify = dsn.notify;
+	r->orcpt = mem_text(dsn.orcpt);
 	r->mark_at = at;
 	if (!is_clean(address) || !is_clean(original))
 		return false;
@@ -363,6 +377,17 @@ set_once(char **where, struct span value)
 		return false;
 	*where = span_text(value);
 	return true;
+}
+
+static bool
+parse_dsn(struct span value, struct envelope *e)
+{
+	struct smtp_mail dsn;
+
+	if (smtp_mail_parameters(value, &dsn) != NULL)
+		return false;
+	e->ret = dsn.ret;
+	return set_once(&e->envid, span_of(dsn.envid));
 }
 
 static bool
@@ -390,6 +415,8 @@ parse_line(struct span key, struct span value, uint64_t at, struct envelope *e)
 		return set_once(&e->original_sender, value);
 	if (span_equal(key, SPAN("client")))
 		return set_once(&e->client, value);
+	if (span_equal(key, SPAN("dsn")))
+		return parse_dsn(value, e);
 	if (span_equal(key, SPAN("arrived")))
 		return parse_signed(value, &e->arrived_ms);
 	if (span_equal(key, SPAN("uid")))
@@ -427,7 +454,7 @@ parse_envelope(struct buf *raw, uint32_t crc, struct envelope *e)
 			return "its envelope is damaged";
 	}
 	if (e->sender == NULL || e->original_sender == NULL ||
-	    e->client == NULL || e->recipient_count == 0)
+	    e->client == NULL || e->envid == NULL || e->recipient_count == 0)
 		return "its envelope is incomplete";
 	if (envelope_crc(raw, e) != crc)
 		return "its envelope does not match its checksum";

@@ -6,8 +6,9 @@
  *   head      72 octets: version, id, lengths, checksums, what the content
  *             has ("8" 8-bit octets, "l" a long line, "0" NUL); written once
  *   state     440 octets: attempts, next try, reason; overwritten in place
- *   envelope  lines "key TAB value"; "rcpt TAB STATE TAB to TAB original",
- *             whose STATE is one octet, overwritten in place
+ *   envelope  lines "key TAB value"; "dsn" and the last part of
+ *             "rcpt TAB STATE TAB to TAB original TAB dsn" are parameters of
+ *             MAIL and RCPT; STATE is one octet, overwritten in place
  *   content   the message in canonical form
  *   end       "\nend ID\n"
  *

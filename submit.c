@@ -247,6 +247,7 @@ submit_message(struct submit *s, const char *sender, const char *recipient,
 {
 	struct draft *d = NULL;
 	struct draft_facts facts = { .helo = "" };
+	struct smtp_rcpt parameters = { 0 };
 	struct peer peer;
 	const char *refusal;
 
@@ -255,7 +256,7 @@ submit_message(struct submit *s, const char *sender, const char *recipient,
 	refusal = draft_new(s->all.intake, &facts, span_of(sender), &d);
 	if (refusal != NULL)
 		return refusal;
-	refusal = draft_recipient(d, span_of(recipient));
+	refusal = draft_recipient(d, span_of(recipient), &parameters);
 	if (refusal == NULL)
 		refusal = draft_begin(d, text.len);
 	if (refusal == NULL) {

@@ -72,7 +72,9 @@ struct draft; /* a message that is not committed */
 const char *draft_new(struct intake *in, const struct draft_facts *facts,
     struct span sender, struct draft **out);
 void draft_free(struct draft *d); /* nothing is kept; NULL is fine */
-const char *draft_recipient(struct draft *d, struct span address);
+/* Of several that stand for one address, the first's parameters count. */
+const char *draft_recipient(struct draft *d, struct span address,
+    const struct smtp_rcpt *parameters);
 /* Content is to follow, of so many octets as far as is known.  May be called
  * again, for more.  From then on there is an id. */
 const char *draft_begin(struct draft *d, uint64_t octets);

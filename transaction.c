@@ -110,6 +110,17 @@ add_mail(const struct entry *e, unsigned can, struct buf *out)
 		buf_add_text(out, " BODY=8BITMIME");
 	if (e->envelope.utf8)
 		buf_add_text(out, " SMTPUTF8");
+	if ((can & SMTP_CAN_DSN) != 0)
+		dsn_add_mail(out, e->envelope.ret, e->envelope.envid);
+	buf_add_text(out, "\r\n");
+}
+
+static void
+add_rcpt(const struct recipient *r, unsigned can, struct buf *out)
+{
+	buf_printf(out, "RCPT TO:<%s>", r->address);
+	if ((can & SMTP_CAN_DSN) != 0)
+		dsn_add_rcpt(out, r->notify, r->orcpt);
 	buf_add_text(out, "\r\n");
 }
 
@@ -155,8 +166,7 @@ transaction_command(struct transaction *t, unsigned can, struct buf *out)
 		return COMMAND_MAIL;
 	}
 	if (t->step == STEP_RCPT) {
-		buf_printf(out, "RCPT TO:<%s>\r\n",
-		    e->recipient[d->recipient[t->asked].index].address);
+		add_rcpt(&e->recipient[d->recipient[t->asked].index], can, out);
 		if (++t->asked == d->recipient_count)
 			t->step = STEP_DATA;
 		return COMMAND_RCPT;

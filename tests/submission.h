@@ -34,7 +34,8 @@
 
 struct msg {
 	queue_id id;
-	struct buf envelope; /* "sender client uid flags: recipient ..." */
+	struct buf
+	    envelope; /* "sender client uid flags dsn: recipient dsn ..." */
 	struct buf content;
 	queue_committed *handler;
 	void *arg;
@@ -109,12 +110,17 @@ __wrap_msg_envelope(struct msg *m, const struct envelope *e)
 
 	assert_int_equal(m->envelope.len, 0);
 	assert_int_equal(m->content.len, 0);
-	buf_printf(&m->envelope, "%s<%s> %s %d%s%s:", e->sender,
+	buf_printf(&m->envelope, "%s<%s> %s %d%s%s", e->sender,
 	    e->original_sender, e->client, (int)e->uid,
 	    e->eight_bit ? " 8bit" : "", e->utf8 ? " utf8" : "");
-	for (i = 0; i < e->recipient_count; i++)
+	dsn_add_mail(&m->envelope, e->ret, e->envid);
+	buf_add_char(&m->envelope, ':');
+	for (i = 0; i < e->recipient_count; i++) {
 		buf_printf(&m->envelope, " %s<%s>", e->recipient[i].address,
 		    e->recipient[i].original);
+		dsn_add_rcpt(&m->envelope, e->recipient[i].notify,
+		    e->recipient[i].orcpt);
+	}
 }
 
 int
@@ -192,7 +198,7 @@ __wrap_random_bits(void)
 }
 
 static inline void PRINTF_LIKE(2, 0)
-keep_line(const char *part, const char *format, va_list ap)
+    keep_line(const char *part, const char *format, va_list ap)
 {
 	buf_printf(&world.log, "%s: ", part == NULL ? "relayd" : part);
 	buf_vprintf(&world.log, format, ap);

@@ -46,6 +46,12 @@ static const struct {
 	{ HELLO "MAIL FROM:<> SIZE=99999999999999999999\r\n",
 	    "220 250 552 open" }, /* A41 */
 	{ HELLO "MAIL FROM:<> FOO=BAR\r\n", "220 250 555 open" },
+	{ HELLO "MAIL FROM:<> ENVID=a+0Db\r\nRCPT TO:<c@d.example>\r\n",
+	    "220 250 501 503 open" }, /* A45 */
+	{ HELLO "MAIL FROM:<> RET=FULL ENVID=a\r\n"
+		"RCPT TO:<c@d.example> ORCPT=rfc822;a+0Ab@c\r\n"
+		"RCPT TO:<c@d.example> NOTIFY=NEVER,DELAY\r\nDATA\r\n",
+	    "220 250 250 501 501 554 open" }, /* A46 */
 	{ HELLO "MAIL FROM:<>\r\nRCPT TO:<>\r\n", "220 250 250 501 open" },
 	{ HELLO "MAIL FROM:<>\r\nMAIL FROM:<>\r\n", "220 250 250 503 open" },
 	{ "MAIL FROM:<>\r\n", "220 503 open" },
@@ -83,7 +89,8 @@ ehlo_offers_what_works_and_nothing_else(void **state)
 	assert_string_equal(buf_text(&replies),
 	    "220 web1.example.com ESMTP relayd\r\n250-web1.example.com\r\n"
 	    "250-PIPELINING\r\n250-SIZE 1048576\r\n250-8BITMIME\r\n"
-	    "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n");
+	    "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n"
+	    "250 CHUNKING\r\n");
 	buf_free(&replies);
 	(void)close(fd);
 }

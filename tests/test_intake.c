@@ -303,6 +303,34 @@ aliases_are_read_again_when_they_change(void **state)
 	buf_free(&error);
 }
 
+/* What the sender asked for holds for all that an alias makes of a recipient;
+ * of two that become the same the first counts. */
+static void
+aliases_inherit_the_parameters_of_their_recipient(void **state)
+{
+	struct buf error = { 0 };
+
+	(void)state;
+	free(world.config.aliases);
+	world.config.aliases = mem_text(place.path);
+	write_file("ops: a@x.example, b@x.example\nall: ops, c@x.example\n",
+	    0600);
+	assert_int_equal(submit_configure(world.submit, &world.config, &error),
+	    0);
+	play_text(HELLO "MAIL FROM:<s@x.example> RET=HDRS ENVID=a+2Bb\r\n"
+			"RCPT TO:<b@x.example> NOTIFY=NEVER\r\n"
+			"RCPT TO:<all> NOTIFY=DELAY ORCPT=rfc822;all+3D@x\r\n"
+			"RCPT TO:<a@x.example> NOTIFY=SUCCESS\r\n"
+			"BDAT 0 LAST\r\n",
+	    "220 250 250 250 250 250 250 open");
+	assert_string_equal(buf_text(&world.message[0].envelope),
+	    "s@x.example<s@x.example> userid 1000 1000 RET=HDRS ENVID=a+2Bb: "
+	    "b@x.example<b@x.example> NOTIFY=NEVER "
+	    "c@x.example<all> NOTIFY=DELAY ORCPT=rfc822;all+3D@x "
+	    "a@x.example<all> NOTIFY=DELAY ORCPT=rfc822;all+3D@x");
+	buf_free(&error);
+}
+
 static void
 without_aliases_a_warning_says_where_roots_mail_goes(void **state)
 {
@@ -334,6 +362,7 @@ main(void)
 		TEST(a_connection_lost_in_the_data_leaves_nothing),
 		TEST(a_message_of_our_own_goes_the_same_way),
 		TEST(aliases_are_read_again_when_they_change),
+		TEST(aliases_inherit_the_parameters_of_their_recipient),
 		TEST(without_aliases_a_warning_says_where_roots_mail_goes),
 	};
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import make_directory
 from harness import (BIN, HERE, PASSWORD, TIMEOUT, USER, assert_valid, crlf,
                      private)
-from relayhost import Relayhost
+from relayhost import EXTENSIONS, Relayhost
 from test_callers import run_cron, start  # pylint: disable=unused-import
 
 pytestmark = pytest.mark.peers("postfix", "sasl2-bin", "libsasl2-modules",
@@ -71,7 +71,7 @@ exec postfix start-fg </dev/null
 class Postfix:
     def __init__(self, directory, authority):
         self.authority = authority
-        self.sink = Relayhost(tls="none")
+        self.sink = Relayhost(tls="none", extensions=(*EXTENSIONS, "DSN"))
         cert, key = authority.certificate()
         (directory / "main.cf").write_text(MAIN.format(
             sink=self.sink.port, cert=cert, key=key))
@@ -161,6 +161,17 @@ def test_a_job_of_cron(postfix, daemon, start):
     run_cron(start, "echo body")
     header = arrived(postfix, daemon, b"body\n")
     assert header["from"].addresses[0].display_name == "Cron Daemon"
+
+
+def test_what_is_asked_of_dsn_passes_through_both(postfix, daemon):
+    done = daemon.sendmail("-N", "success,delay", "-R", "hdrs", "-V", "a+b =c",
+                           "you@example.com", data=b"Subject: x\n\nx\n")
+    assert done.returncode == 0, done
+    postfix.sink.wait_messages(1)
+    mail, rcpt = [line for line in postfix.sink.sessions[-1].commands
+                  if line.startswith(("MAIL", "RCPT"))][-2:]
+    assert {"RET=HDRS", "ENVID=a+2Bb+20+3Dc"} <= set(mail.split()), mail
+    assert "NOTIFY=SUCCESS,DELAY" in rcpt.split(), rcpt
 
 
 def test_two_hundred_messages_over_one_connection(postfix, daemon):

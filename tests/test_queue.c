@@ -208,13 +208,21 @@ begin(struct spool *s, size_t recipients, const char *body)
 {
 	struct envelope e = { .uid = 1000, .arrived_ms = 1764000000123 };
 	struct msg *m = queue_begin(s->queue);
+	struct recipient *r;
 	size_t i;
 
 	e.sender = mem_text("from@here.example");
 	e.original_sender = mem_text("root");
 	e.client = mem_text("userid 1000");
-	for (i = 0; i < recipients; i++)
-		envelope_add(&e, rcpts[i], i == 0 ? "root" : rcpts[i]);
+	e.ret = RETURN_HEADERS;
+	e.envid = mem_text("a+b=c d;");
+	for (i = 0; i < recipients; i++) {
+		r = envelope_add(&e, rcpts[i], i == 0 ? "root" : rcpts[i]);
+		if (i == 1) {
+			r->notify = NOTIFY_SUCCESS | NOTIFY_DELAY;
+			r->orcpt = mem_text("rfc822;a +=;b@c");
+		}
+	}
 	msg_envelope(m, &e);
 	envelope_clear(&e);
 	(void)msg_write(m, span_of(body));
@@ -496,6 +504,32 @@ a_taken_message_is_what_was_committed(void **state)
 }
 
 static void
+the_parameters_of_dsn_survive_a_restart_and_marks(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 3, "body\r\n");
+	struct entry *e = queue_take(s->queue, id);
+	const struct recipient *r;
+
+	entry_mark(e, 1, RECIPIENT_FAILED);
+	entry_mark(e, 0, RECIPIENT_SENT);
+	entry_close(e);
+	reopen(s);
+	e = queue_take(s->queue, id);
+	assert_non_null(e);
+	r = e->envelope.recipient;
+	assert_int_equal(e->envelope.ret, RETURN_HEADERS);
+	assert_string_equal(e->envelope.envid, "a+b=c d;");
+	assert_int_equal(r[0].notify, 0);
+	assert_string_equal(r[0].orcpt, "");
+	assert_int_equal(r[1].notify, NOTIFY_SUCCESS | NOTIFY_DELAY);
+	assert_string_equal(r[1].orcpt, "rfc822;a +=;b@c");
+	assert_int_equal(r[1].state, RECIPIENT_FAILED);
+	assert_string_equal(r[2].orcpt, "");
+	entry_close(e);
+}
+
+static void
 marks_and_attempts_survive_a_restart(void **state)
 {
 	struct spool *s = *state;
@@ -702,6 +736,76 @@ H1_H4_empty_and_zeroed_files_go_to_failed(void **state)
 	assert_places(s, 0, 0, 0, 2);
 }
 
+/* Is a file with these lines in its envelope, all of its checksums right, a
+ * message? */
+static bool
+is_envelope(struct spool *s, const char *lines)
+{
+	struct spool_head head = { .id = 1,
+		.envelope_octets = strlen(lines),
+		.envelope_crc = crc32c(0, lines, strlen(lines)) };
+	struct spool_state none = { 0 };
+	char file[SPOOL_ENVELOPE_AT + 1024], path[96];
+	size_t end = SPOOL_ENVELOPE_AT + strlen(lines);
+	int fd;
+
+	assert_true(end + SPOOL_END <= sizeof(file));
+	spool_format_head(&head, file);
+	spool_format_state(&none, file + SPOOL_STATE_AT);
+	memcpy(file + SPOOL_ENVELOPE_AT, lines, strlen(lines));
+	spool_format_end(head.id, file + end);
+	path_of(s, "new", head.id, path);
+	fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, file, end + SPOOL_END), end + SPOOL_END);
+	(void)close(fd);
+	if (!is_sent(s, head.id, "")) {
+		path_of(s, "failed", head.id, path);
+		assert_int_equal(unlink(path), 0);
+		return false;
+	}
+	entry_finish(queue_take(s->queue, head.id));
+	return true;
+}
+
+/* A checksum can be forged, or be that of another relayd's lines. */
+static void
+H5_lines_that_mean_nothing_are_damage(void **state)
+{
+	static const struct {
+		const char *lines;
+		bool good;
+	} rows[] = {
+		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t\n", true },
+		{ "dsn\t RET=FULL ENVID=a+2Bb\nrcpt\t-\ta@b\ta@b\t "
+		  "NOTIFY=NEVER ORCPT=rfc822;a+20b\n",
+		    true },
+		{ "rcpt\t-\ta@b\ta@b\t\n", false },
+		{ "dsn\t\ndsn\t\nrcpt\t-\ta@b\ta@b\t\n", false },
+		{ "dsn\t ENVID=a+0Ab\nrcpt\t-\ta@b\ta@b\t\n", false },
+		{ "dsn\t RET=X\nrcpt\t-\ta@b\ta@b\t\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\ta@b\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t NOTIFY=X\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t ORCPT=a;+0Ab\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t ORCPT=a;\xc3\xa4\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t\tx\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t\nnew\tx\n", false },
+	};
+	struct buf lines = { 0 };
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		buf_clear(&lines);
+		buf_add_text(&lines,
+		    "arrived\t0\nuid\t-1\nflags\t7bit\nclient\tx\n"
+		    "sender\ta@b\noriginal\ta@b\n");
+		buf_add_text(&lines, rows[i].lines);
+		if (is_envelope(*state, buf_text(&lines)) != rows[i].good)
+			fail_msg("%s", rows[i].lines);
+	}
+	buf_free(&lines);
+}
+
 static void
 H6_a_newer_format_is_kept(void **state)
 {
@@ -857,6 +961,7 @@ main(void)
 		T(ids_are_unique_when_the_clock_goes_back),
 		T(a_taken_message_is_what_was_committed),
 		T(a_taken_message_tells_what_its_content_has),
+		T(the_parameters_of_dsn_survive_a_restart_and_marks),
 		T(marks_and_attempts_survive_a_restart),
 		T(a_failed_recipient_shows_in_failed_at_once),
 		T(a_released_message_waits_for_its_failed_recipients),
@@ -864,6 +969,7 @@ main(void)
 		T(H5_a_flipped_bit_is_never_sent),
 		T(H3_trailing_octets_are_damage),
 		T(H1_H4_empty_and_zeroed_files_go_to_failed),
+		T(H5_lines_that_mean_nothing_are_damage),
 		T(H6_a_newer_format_is_kept),
 		T(H8_to_H14_planted_files_are_not_followed),
 		T(H16_foreign_names_are_left_alone),

@@ -207,6 +207,28 @@ def test_what_is_not_offered_is_not_asked_for(place):
     assert place.daemon.sender == "MAIL FROM:<a@b.example>"
 
 
+@pytest.mark.parametrize("options, mail, rcpt", [
+    (("-N", "never", "-R", "hdrs", "-V", "id"),
+     " RET=HDRS ENVID=id", " NOTIFY=NEVER"),
+    (("-Nsuccess,DELAY,failure", "-Rfull", "-Va+b =c"),
+     " RET=FULL ENVID=a+2Bb+20+3Dc", " NOTIFY=SUCCESS,FAILURE,DELAY"),
+    (("-oem", "-oi", "-N", "failure,delay", "-R", "hdrs", "--"),
+     " RET=HDRS", " NOTIFY=FAILURE,DELAY"),  # mutt
+    (("-N", "success", "-Nnever"), "", " NOTIFY=NEVER"),
+    ((), "", ""),
+], ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+@pytest.mark.parametrize("offered", [True, False])
+def test_dsn_is_asked_for_where_it_is_offered(  # C19
+        place, options, mail, rcpt, offered):
+    place.serve(EHLO="250-test\r\n250-DSN\r\n250 CHUNKING" if offered
+                else "250-test\r\n250 CHUNKING")
+    assert place.run("-fa@b.example", *options, "c", "d").returncode == OK
+    mail, rcpt = (mail, rcpt) if offered else ("", "")
+    assert place.daemon.lines[1:4] == [
+        f"MAIL FROM:<a@b.example>{mail}", f"RCPT TO:<c>{rcpt}",
+        f"RCPT TO:<d>{rcpt}"]
+
+
 def test_utf8_addresses_ask_for_smtputf8(place):
     place.serve()
     assert place.run("-f", "a@b.example", "\u00e4@b.example").returncode == OK
@@ -288,7 +310,10 @@ def test_too_many_recipients_send_nothing(place):  # C17
     (("-bd",), USAGE), (("-bD",), USAGE), (("-bd", "-q15m"), USAGE),  # C22
     (("-N", "x", "root"), USAGE), (("-R", "x", "root"), USAGE),  # C19
     (("-N", "never,success", "root"), USAGE), (("-N", "", "root"), USAGE),
+    (("-Nsuccess,success", "root"), USAGE), (("-N", "x,", "root"), USAGE),
     (("-V", "a\nb", "root"), USAGE), (("-V", "x" * 101, "root"), USAGE),
+    (("-V", "", "root"), USAGE), (("-V\u00e4", "root"), USAGE),
+    (("-V", "+" * 34, "root"), USAGE), (("-R", "", "root"), USAGE),
     (("--help",), USAGE), (("-Y", "root"), USAGE), (("-bv",), USAGE),
 ])
 def test_usage_errors(place, arguments, status):
