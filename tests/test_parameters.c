@@ -183,6 +183,10 @@ bad_values_of_dsn_are_refused(void **state) /* A44 to A46 */
 	    "501 5.5.4");
 	assert_refusal("NUL",
 	    smtp_rcpt_parameters(SPAN("ORCPT=rfc\0;b"), &rcpt), "501 5.5.4");
+	/* What stands behind the line is none of its value. */
+	assert_refusal("+4|1",
+	    smtp_mail_parameters(span_first(SPAN("ENVID=+41"), 8), &mail),
+	    "501 5.5.4");
 	assert_refusal("RET", smtp_rcpt_parameters(SPAN("RET=FULL"), &rcpt),
 	    "555 5.5.4");
 }
