@@ -26,11 +26,12 @@ for directory in bin lib lib32 lib64 libx32 sbin; do
 done
 
 # The maintainer scripts of these never run, so apt's own lock and state are
-# all that is touched, and only for the download.
+# all that is touched, and only for the download.  All are named, not just the
+# missing ones: several depend on any mail system, which is to be our postfix.
 # shellcheck disable=SC2086
 set -- apt-get -y -qq --no-install-recommends --download-only --reinstall \
     -o Dir::Cache::archives="$peers/debs" -o APT::Sandbox::User=root \
-    install $missing
+    install $names
 "$@" >"$peers/log" 2>&1 || {
 	# A machine that has never looked, or not for long, has no list.
 	apt-get -qq update >>"$peers/log" 2>&1
