@@ -1,7 +1,11 @@
 """Fixtures of the end-to-end tests: see harness.py and relayhost.py."""
 
+import email
+import os
 import pathlib
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -10,7 +14,9 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 # pylint: disable=wrong-import-position
-from harness import PASSWORD, PEERS, ROOT, USER, Daemon
+from callers import BODY, TO
+from harness import (BIN, PASSWORD, PEERS, ROOT, TIMEOUT, USER, Daemon,
+                     assert_valid, crlf, private)
 from relayhost import Authority, Relayhost
 
 
@@ -83,3 +89,79 @@ def make_daemon(directory, host):
 @pytest.fixture
 def daemon(make_daemon):
     return make_daemon().start()
+
+
+@pytest.fixture
+def start(daemon, directory):
+    """Start a command where relayd's sendmail is the system's and its socket
+    in the usual place.  end_all: see private(); others: its environment."""
+    scratch = directory / "private"
+    scratch.mkdir()
+    binds = [(BIN / "sendmail", "/usr/sbin/sendmail"),
+             (BIN / "sendmail", "/usr/lib/sendmail"),
+             (daemon.run, "/run/relayd"),
+             # Debian's alternatives have this one.
+             (PEERS / "root/usr/bin/bsd-mailx", "/usr/bin/mail")]
+    processes = []
+
+    def starter(*command, end_all=False, **environment):
+        processes.append(subprocess.Popen(
+            private(scratch, command, binds, end_all), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
+                 "HOME": str(directory), "USER": "root",
+                 # Under faketime another library is loaded first.
+                 "ASAN_OPTIONS": "verify_asan_link_order=0", **environment}))
+        return processes[-1]
+
+    yield starter
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(start):
+    """Run such a command to its end; fails: it must tell of an error.
+    Returns its output."""
+    def runner(*command, data=BODY, fails=False, **options):
+        process = start(*command, **options)
+        output, _ = process.communicate(data.encode(), TIMEOUT)
+        assert (process.returncode != 0) == fails, output.decode()
+        return output.decode()
+
+    return runner
+
+
+@pytest.fixture
+def arrived(host, daemon):
+    """Compare the message that arrives; returns its header.  At the end of
+    the test it must be the only one."""
+    def compare(to=(TO,), sender=USER, body=BODY, decoded=False):
+        """body: text, or a pattern; decoded: the caller has encoded it."""
+        message, = host.wait_messages(1)
+        assert sorted(message.recipients) == sorted(to)
+        assert message.sender == sender
+        assert message.user == USER and message.tls.startswith("TLSv1.")
+        daemon.wait_log(
+            r"relayd/smtp\[\d+\]: .*status=sent \(250 2.0.0 Ok: taken")
+        header = assert_valid(message)
+        if decoded:
+            content = email.message_from_bytes(message.data)
+            charset = content.get_content_charset("utf-8")
+            got = crlf(content.get_payload(decode=True)
+                       .decode(charset).encode())
+        else:
+            got = message.body
+        if isinstance(body, re.Pattern):
+            assert body.fullmatch(got.decode().replace("\r\n", "\n")), got
+            return header
+        wanted = crlf(body.encode())
+        if not wanted.endswith(b"\r\n"):
+            wanted += b"\r\n"
+        assert got == wanted
+        return header
+
+    yield compare
+    daemon.stop()
+    assert len(host.messages) <= 1 and not daemon.queued()

@@ -1,189 +1,239 @@
-"""The real callers of sendmail, and SMTP clients: what each one hands over
-arrives at the relayhost with the right envelope, a valid header, and its body
+"""The system's own programs that mail root: what each one hands over arrives
+at the relayhost once, with the right envelope, a valid header, and its body
 byte for byte."""
 
-import os
-import smtplib
+import re
 import socket
-import subprocess
 import sys
 
 import pytest
 
-from harness import BIN, TIMEOUT, USER, assert_valid, crlf, private
+from callers import BODY, TO, run_cron
+from harness import USER
 
-# Lines that break careless programs: dots, 8-bit, no final newline.
-BODY = "disk full\n.\n..two\n.three\n\nFrom here to café\nlast line"
-TO = "you@example.com"      # what aliases make of root
-
-
-@pytest.fixture
-def start(daemon, directory):
-    """Start a command where relayd's sendmail is the system's and its socket
-    in the usual place."""
-    scratch = directory / "private"
-    scratch.mkdir()
-    binds = [(BIN / "sendmail", "/usr/sbin/sendmail"),
-             (daemon.run, "/run/relayd")]
-
-    processes = []
-
-    def starter(*command, **options):
-        processes.append(subprocess.Popen(
-            private(scratch, command, binds, **options), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
-                 "HOME": str(directory), "USER": "root",
-                 # Under faketime another library is loaded first.
-                 "ASAN_OPTIONS": "verify_asan_link_order=0"}))
-        return processes[-1]
-
-    yield starter
-    for process in processes:
-        process.kill()
-        process.communicate()
+HOST = socket.gethostname()
 
 
 @pytest.fixture
-def run(start):
-    def runner(*command, data=BODY):
-        process = start(*command)
-        output, _ = process.communicate(data.encode(), TIMEOUT)
-        assert process.returncode == 0, output.decode()
-
-    return runner
+def job(directory):
+    """A command that prints BODY."""
+    (directory / "output").write_text(BODY)
+    return f"cat {directory}/output"
 
 
-def arrived(host, daemon, to=(TO,), sender=USER, body=BODY):
-    """The one message that arrives, compared."""
-    message, = host.wait_messages(1)
-    assert sorted(message.recipients) == sorted(to)
-    assert message.sender == sender
-    assert message.user == USER and message.tls.startswith("TLSv1.")
-    wanted = crlf(body.encode())
-    if not wanted.endswith(b"\r\n"):
-        wanted += b"\r\n"
-    assert message.body == wanted
-    daemon.wait_log(r"relayd/smtp\[\d+\]: .*status=sent \(250 2.0.0 Ok: taken")
-    return assert_valid(message)
+def around(before, body, after):
+    """A pattern for a body in a frame of the program's own."""
+    return re.compile(before + re.escape(body) + after, re.DOTALL)
 
 
-@pytest.mark.peers("bsd-mailx")
-def test_bsd_mailx(run, host, daemon):
-    run("bsd-mailx", "-s", "disk", "-b", "blind@example.net", "root")
-    header = arrived(host, daemon, [TO, "blind@example.net"],
-                     body=BODY + "\n")
-    assert header["subject"] == "disk"
-    assert header["from"].addresses[0].addr_spec == USER
-
-
-@pytest.mark.peers("s-nail")
-def test_s_nail(run, host, daemon):
-    run("s-nail", "-n", "-s", "disk", "-S", "mime-encoding=8bit",
-        "-r", "root@web1.example.com", "-c", "copy@example.net", "root",
-        data=BODY + "\n")
-    # s-nail itself quotes this.
-    header = arrived(host, daemon, [TO, "copy@example.net"],
-                     body=BODY.replace("\nFrom ", "\n>From "))
-    assert header["subject"] == "disk"
-
-
-@pytest.mark.peers("mailutils")
-def test_mailutils_mail(run, host, daemon):
-    run("mail.mailutils", "-E", "set nodot", "-s", "disk", "root")
-    header = arrived(host, daemon)
-    assert header["to"].addresses[0].domain
-
-
-@pytest.mark.peers("php-cli")
-def test_php_mail(run, host, daemon):
-    run("php8.2", "-d", "sendmail_path=/usr/sbin/sendmail -t -i", "-r",
-        "mail('root', 'disk', stream_get_contents(STDIN),"
-        " \"From: www@web1.example.com\\r\\nBcc: blind@example.net\","
-        " '-fwww@web1.example.com') or exit(1);")
-    header = arrived(host, daemon, [TO, "blind@example.net"])
-    assert header["subject"] == "disk"
-
-
-@pytest.mark.peers("git-email")
-def test_git_send_email(run, host, daemon, directory):
-    body = BODY + "\n-- \n2.39.5\n"
-    (directory / "0001.patch").write_text(
-        "From 0123456789abcdef0123456789abcdef01234567 Mon Sep 17 00:00:00 "
-        "2001\nFrom: A U Thor <author@example.net>\nDate: Tue, 24 Nov 2026 "
-        "05:14:29 +0000\nSubject: [PATCH] a change\nMIME-Version: 1.0\n"
-        "Content-Type: text/plain; charset=UTF-8\n"
-        "Content-Transfer-Encoding: 8bit\n\n" + body)
-    run("git", "-c", "user.name=A U Thor", "-c",
-        "user.email=author@example.net", "send-email", "--confirm=never",
-        "--suppress-cc=all", "--to=list@example.net", "--transfer-encoding=8bit",
-        "--envelope-sender=auto", "--from=A U Thor <author@example.net>",
-        str(directory / "0001.patch"))
-    header = arrived(host, daemon, ["list@example.net"],
-                     sender="author@example.net", body=body)
-    assert header["subject"] == "[PATCH] a change"
-    assert header["from"] == "A U Thor <author@example.net>"
-
-
-def run_cron(start, job, user="root"):
-    """A cron daemon that has just this job."""
-    # Its minutes are six seconds long.
-    return start("sh", "-euc", f"""
-        rm -rf /etc/cron.d /etc/crontab
-        mkdir -p /etc/cron.d /var/spool/cron/crontabs
-        cat >/etc/cron.d/job <<'END'
-MAILTO=root
-* * * * * {user} {job}
-END
-        faketime -f '@2026-11-24 05:14:50 x10' /usr/sbin/cron -f""",
-                 end_all=True)
-
+# ---- those that run jobs ----
 
 @pytest.mark.peers("cron", "faketime")
-def test_a_job_of_cron(start, host, daemon):
-    job = r"printf 'disk full\n.\ncaf\303\251'"
-    run_cron(start, job)
-    header = arrived(host, daemon, body="disk full\n.\ncafé\n")
-    assert header["subject"] == f"Cron <root@{socket.gethostname()}> {job}"
+@pytest.mark.parametrize("user", ["root", "daemon"])
+def test_a_job_of_cron(start, arrived, job, user):
+    run_cron(start, job, user)
+    header = arrived()
+    assert header["subject"] == f"Cron <{user}@{HOST}> {job}"
     assert header["from"].addresses[0].display_name == "Cron Daemon"
 
 
-@pytest.mark.peers("swaks")
-def test_swaks_over_tcp(start, host, daemon):
-    process = start(
-        "swaks", "--server", f"127.0.0.1:{daemon.port}", "--from",
-        "app@example.net", "--to", "root,two@example.net", "--data", "-")
-    text = "From: app@example.net\nTo: two@example.net\nSubject: x\n\n" + BODY
-    output, _ = process.communicate(text.encode(), TIMEOUT)
-    assert process.returncode == 0, output.decode()
-    header = arrived(host, daemon, [TO, "two@example.net"],
-                     sender="app@example.net", body=BODY + "\n")
-    assert header["subject"] == "x"
+@pytest.mark.peers("anacron")
+def test_a_job_of_anacron(run, arrived, job, directory):
+    (directory / "anacrontab").write_text(f"1 0 cron.daily {job}\n")
+    run("anacron", "-d", "-f", "-n", "-s", "-t", directory / "anacrontab")
+    header = arrived()
+    assert header["subject"] == f"Anacron job 'cron.daily' on {HOST}"
+    assert header["from"].addresses[0].display_name == "Anacron"
 
 
-TEXT = crlf(("From: app@example.net\nTo: root\nSubject: x\n\n" +
-             BODY).encode())
+@pytest.mark.peers("at")
+def test_a_job_of_at(start, arrived, job):
+    # The package's maintainer script makes .SEQ.
+    start("sh", "-euc", f"""
+        echo 0 >/var/spool/cron/atjobs/.SEQ
+        echo '{job}' | at now
+        atd -f""", end_all=True)
+    header = arrived()
+    assert header["subject"].startswith("Output from your job")
 
 
-@pytest.mark.parametrize("text", [TEXT, TEXT.replace(b"\r", b"")],
-                         ids=["with CRLF", "with LF alone"])
-def test_python_smtplib_over_tcp(host, daemon, text):
-    with smtplib.SMTP("127.0.0.1", daemon.port) as client:
-        client.sendmail("app@example.net", ["root"], text)
-    arrived(host, daemon, sender="app@example.net")
+# ---- those that warn ----
+
+@pytest.mark.peers("mdadm")
+def test_mdadm_monitor(run, arrived):
+    # It tests before it finds out that the device is not there.
+    run("sh", "-c", "mdadm --monitor --oneshot --test --mail=root /dev/md0 ||"
+        " :")
+    header = arrived(body=around(
+        f"This is an automatically generated mail message from mdadm\n"
+        f"running on {HOST}\n\n",
+        "A TestMessage event had been detected on md device /dev/md0.\n",
+        "\nFaithfully yours, etc.\n.*"))
+    assert header["subject"] == f"TestMessage event on /dev/md0:{HOST}"
+    assert header["from"].addresses[0].display_name == "mdadm monitoring"
 
 
-def test_python_smtplib_over_the_unix_socket(host, daemon):
-    class Client(smtplib.SMTP):
-        def _get_socket(self, *_):
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(daemon.socket))
-            return sock
+@pytest.mark.peers("smartmontools", "bsd-mailx")
+@pytest.mark.parametrize(
+    "mailer", ["", "/usr/share/smartmontools/smartd-runner"],
+    ids=["with mail", "with smartd-runner"])
+def test_smartd_warning(run, arrived, mailer):
+    run("/usr/share/smartmontools/smartd_warning.sh", SMARTD_MAILER=mailer,
+        SMARTD_ADDRESS="root", SMARTD_FAILTYPE="EmailTest",
+        SMARTD_MESSAGE=BODY, SMARTD_DEVICEINFO="a disk", SMARTD_PREVCNT="0")
+    header = arrived(body=around("This message was generated by .*", BODY,
+                                 "\n\nDevice info:\na disk\n.*"))
+    assert header["subject"] == \
+        f"SMART error (EmailTest) detected on host: {HOST}"
 
-    with Client("localhost") as client:
-        client.sendmail("app@example.net", ["root", "two@example.net"], TEXT)
-    arrived(host, daemon, [TO, "two@example.net"], sender="app@example.net")
-    daemon.wait_log(rf"relayd/pickup\[\d+\]: \w+: uid={os.getuid()} from=")
+
+@pytest.mark.peers("bsd-mailx")
+def test_zed(run, arrived):
+    # zed-functions.sh of zfs-zed, zed_notify_email().
+    run("sh", "-c", "eval mail -s \"'ZFS scrub finish'\" root")
+    header = arrived(body=BODY + "\n")
+    assert header["subject"] == "ZFS scrub finish"
+
+
+@pytest.mark.peers("sudo")
+def test_sudo(run, arrived):
+    # Its warning of who is not in sudoers, which is on by default.
+    run("sh", "-euc", """
+        rm -f /etc/sudoers
+        echo 'nobody ALL=(ALL) ALL' >/etc/sudoers
+        chmod 440 /etc/sudoers
+        sudo true 'café'""", fails=True)
+    header = arrived(body=around(
+        f"{HOST} : .* : root : user NOT in sudoers ; .* ; ",
+        "USER=root ; COMMAND=/usr/bin/true café\n", "\n"))
+    assert header["subject"] == f"*** SECURITY information for {HOST} ***"
+
+
+FAIL2BAN = """
+from fail2ban.client.actionreader import ActionReader
+from fail2ban.server.action import CommandAction
+reader = ActionReader("sendmail", "sshd", {"name": "sshd"},
+                      basedir="/etc/fail2ban", share_config={})
+reader.read()
+reader.getOptions({})
+action = CommandAction(None, "sendmail")
+for name, value in reader.getCombined().items():
+    setattr(action, name, value)
+action.ban({"ip": "192.0.2.7", "failures": 5, "fq-hostname": "web1"})
+"""
+
+
+@pytest.mark.peers("fail2ban")
+def test_an_action_of_fail2ban(run, arrived):
+    run("/usr/bin/python3", "-c", FAIL2BAN)
+    header = arrived(
+        sender=USER, body="Hi,\n\nThe IP 192.0.2.7 has just been banned by "
+        "Fail2Ban after\n5 attempts against sshd.\n\nRegards,\n\nFail2Ban")
+    assert header["subject"].startswith("[Fail2Ban] sshd: banned 192.0.2.7")
+    assert header["from"].addresses[0].display_name == "Fail2Ban"
+
+
+# ---- those that report ----
+
+@pytest.mark.peers("logwatch")
+def test_logwatch(run, arrived, job):
+    run("sh", "-euc", f"""
+        mkdir -p /etc/logwatch/conf/services /etc/logwatch/scripts/services \
+            /var/cache/logwatch
+        printf 'Title = disk\nLogFile = NONE\n' \
+            >/etc/logwatch/conf/services/disk.conf
+        echo "system('{job}')" >/etc/logwatch/scripts/services/disk
+        logwatch --output mail --mailto root --service disk""")
+    # It indents each line.
+    header = arrived(body=around(
+        ".* disk Begin -+ *\n\n", "".join(
+            " " + line for line in BODY.splitlines(keepends=True)),
+        ".* Logwatch End .*"))
+    assert header["subject"] == f"Logwatch for {HOST} (Linux)"
+
+
+UPGRADES = """
+import sys
+from importlib.machinery import SourceFileLoader
+program = SourceFileLoader("program", "/usr/bin/unattended-upgrade")
+send = getattr(program.load_module(), sys.argv[1])
+sys.exit(send("root", "root", "packages upgraded", sys.stdin.read()))
+"""
+
+
+@pytest.mark.peers("unattended-upgrades", "bsd-mailx")
+@pytest.mark.parametrize("send", ["_send_mail_using_sendmail",
+                                  "_send_mail_using_mailx"])
+def test_unattended_upgrades(run, arrived, send):
+    run("/usr/bin/python3", "-c", UPGRADES, send)
+    body = BODY + ("\n" if "mailx" in send else "")
+    header = arrived(body=body, decoded=True)
+    assert header["subject"] == "packages upgraded"
+
+
+LISTCHANGES = """
+import sys
+import types
+sys.path.insert(0, "/usr/share/apt-listchanges")
+import apt_listchanges
+apt_listchanges.mail_changes(
+    types.SimpleNamespace(email_address="root", email_format="text"),
+    sys.stdin.read(), "news for café")
+"""
+
+
+@pytest.mark.peers("apt-listchanges")
+def test_apt_listchanges(run, arrived):
+    run("/usr/bin/python3", "-c", LISTCHANGES)
+    assert arrived()["subject"] == "news for café"
+
+
+# ---- those that Debian has not, or not like this ----
+
+# Their exact lines and headers.
+REPLAYED = {
+    # busybox, miscutils/crond.c: start_one_job(), SENDMAIL_ARGS.
+    "busybox crond": (
+        "sendmail -ti",
+        "To: root\nSubject: cron: job\n"),
+    # cronie 1.5, src/do_command.c: child_process(), configure's MAILFMT.
+    "cronie": (
+        "/usr/sbin/sendmail -FCronDaemon -i -odi -oem -oi -t -f root",
+        "From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@web1> job\n"
+        "Content-Type: text/plain; charset=UTF-8\n"
+        "Auto-Submitted: auto-generated\n"
+        "X-Cron-Env: <LANG=C.UTF-8>\nX-Cron-Env: <SHELL=/bin/sh>\n"),
+    # cronie 1.6 quotes the name.
+    "cronie 1.6": (
+        "/usr/sbin/sendmail -FCronDaemon -i -odi -oem -oi -t -f root",
+        "From: \"(Cron Daemon)\" <root>\nTo: root\n"
+        "Subject: Cron <root@web1> job\nMIME-Version: 1.0\n"
+        "Content-Type: text/plain; charset=UTF-8\n"
+        "Content-Transfer-Encoding: 8bit\nAuto-Submitted: auto-generated\n"
+        "Precedence: bulk\nX-Cron-Env: <USER=root>\n"),
+    # ISC cron 4.1, config.h: MAILFMT; do_command.c.
+    "vixie cron": (
+        "/usr/lib/sendmail -FCronDaemon -odi -oem -oi -t",
+        "From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@web1> job\n"
+        "X-Cron-Env: <SHELL=/bin/sh>\n"),
+    # systemd-cron 2, src/bin/mail_for_job.sh.
+    "systemd-cron": (
+        "sendmail -i -B 8BITMIME root",
+        "Content-Type: text/plain; charset=\"utf-8\"\nMIME-Version: 1.0\n"
+        "Content-Transfer-Encoding: binary\n"
+        "Date: Tue, 24 Nov 2026 05:14:29 +0000\nFrom: root (systemd-cron)\n"
+        "To: root\nSubject: [web1] Output: /etc/cron.daily/job\n"
+        "X-Mailer: systemd-cron 2.0\nAuto-Submitted: auto-generated\n"),
+}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("command, header", REPLAYED.values(), ids=REPLAYED)
+def test_a_replayed_caller(run, arrived, command, header):
+    run(*command.split(), data=header + "\n" + BODY)
+    got = arrived()
+    assert got["subject"] == re.search("Subject: (.*)", header)[1]
+    assert got["to"].addresses[0].addr_spec == TO
 
 
 if __name__ == "__main__":

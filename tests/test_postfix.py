@@ -12,11 +12,11 @@ import threading
 
 import pytest
 
+from callers import run_cron
 from conftest import make_directory
 from harness import (BIN, HERE, PASSWORD, TIMEOUT, USER, assert_valid, crlf,
                      private)
 from relayhost import EXTENSIONS, Relayhost
-from test_callers import run_cron, start  # pylint: disable=unused-import
 
 pytestmark = pytest.mark.peers("postfix", "sasl2-bin", "libsasl2-modules",
                                "bsd-mailx", "cron", "faketime")
