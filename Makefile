@@ -34,7 +34,7 @@ LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
 LAYERS = log buf util loop \
-    smtp parameters text header aliases rewrite rewrite_header \
+    smtp parameters text header aliases addresses rewrite rewrite_header \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
     spool queue entry move walk setup conn \

@@ -282,7 +282,7 @@ buf_add_escaped(struct buf *b, struct span s)
 	}
 }
 
-/* ---- JSON (RFC 8259, section 7) ---- */
+/* ---- UTF-8, and JSON (RFC 8259, section 7) ---- */
 
 /* The length of the valid UTF-8 sequence at the start of s (RFC 3629), or 0. */
 static size_t
@@ -304,6 +304,18 @@ utf8_length(struct span s)
 	    (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff)
 		return 0;
 	return len;
+}
+
+bool
+span_is_utf8(struct span s)
+{
+	size_t len = 1;
+
+	while (s.len > 0 && len > 0) {
+		len = utf8_length(s);
+		s = span_from(s, len);
+	}
+	return len > 0;
 }
 
 void

@@ -369,6 +369,11 @@ config_release(struct config *c)
 	free(c->user);
 	free(c->control);
 	free(c->from);
+	strings_free(&c->masquerade);
+	address_map_free(c->masquerade_map);
+	free(c->redirect);
+	strings_free(&c->allow_recipients);
+	strings_free(&c->header_add);
 	free(c->retry);
 	free(c);
 }
@@ -382,6 +387,10 @@ config_rules(const struct config *c, struct rewrite_rules *rules)
 	rules->local_to = c->local_to;
 	rules->from = c->from;
 	rules->from_mode = c->from_mode;
+	rules->masquerade = c->masquerade_map;
+	rules->redirect = c->redirect;
+	rules->allow_recipients = &c->allow_recipients;
+	rules->header_add = &c->header_add;
 	rules->recipient_limit = c->recipient_limit;
 }
 

@@ -81,6 +81,10 @@ struct config {
 	size_t relay_count;
 	char *from;
 	enum from_mode from_mode;
+	struct strings masquerade;
+	struct address_map *masquerade_map;
+	char *redirect;
+	struct strings allow_recipients, header_add;
 	uint64_t message_size_limit, min_free_space;
 	size_t recipient_limit;
 	unsigned connection_limit;

@@ -457,6 +457,19 @@ finish(struct config_reading *r)
 }
 
 static void
+make_map(struct config_reading *r)
+{
+	struct config *c = r->config;
+	const char *twice;
+
+	c->masquerade_map = address_map_new(&c->masquerade);
+	twice = address_map_twice(c->masquerade_map);
+	if (twice != NULL)
+		refuse_key(r, SCAN_GLOBAL, "masquerade", "%s is there twice",
+		    twice);
+}
+
+static void
 check_spool(struct config_reading *r)
 {
 	struct stat st;
@@ -471,5 +484,6 @@ config_check(struct config_reading *r)
 {
 	check_sections(r);
 	check_spool(r);
+	make_map(r);
 	finish(r);
 }

@@ -87,6 +87,7 @@ const char *config_check_listen(struct span value); /* an address */
 const char *config_check_socket(struct span value); /* "unix:/path" */
 const char *config_check_address(struct span value);
 const char *config_check_name(struct span value);
+const char *config_check_field(struct span value); /* "NAME: VALUE" */
 const char *config_check_block(struct span value); /* to be allowed */
 
 /* A CIDR block or address in another; false too for what is none. */

@@ -135,6 +135,46 @@ config_check_name(struct span value)
 	return NULL;
 }
 
+/* Does a field of that name mean something to a mail program, so that a second
+ * one would make the message invalid or another (RFC 5322, 3.6)? */
+static bool
+field_taken(struct span name)
+{
+	static const char *const names[] = { "Bcc", "Cc", "Date",
+		"DKIM-Signature", "From", "In-Reply-To", "Message-ID",
+		"MIME-Version", "Received", "References", "Reply-To",
+		"Return-Path", "Sender", "Subject", "To" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (span_equal_nocase(name, span_of(names[i])))
+			return true;
+	return span_starts_nocase(name, SPAN("Content-")) ||
+	    span_starts_nocase(name, SPAN("Resent-"));
+}
+
+/* A field for header_add. */
+const char *
+config_check_field(struct span value)
+{
+	enum { LONGEST = 900 }; /* one word of it must fit in a line */
+	struct span name, rest;
+	size_t i;
+
+	if (!span_cut(value, ':', &name, &rest) || name.len == 0 ||
+	    span_trim(rest).len == 0)
+		return "must be a field (\"X-Env: staging\")";
+	for (i = 0; i < name.len; i++)
+		if (name.data[i] <= ' ' || name.data[i] > '~')
+			return "has no valid field name";
+	if (field_taken(name))
+		return "can't be added: such a field is relayd's or the "
+		       "message's own";
+	if (value.len > LONGEST)
+		return "is too long (at most 900 octets)";
+	return span_is_utf8(rest) ? NULL : "is not valid UTF-8";
+}
+
 /* A CIDR block, IPv4 mapped into IPv6 so that both compare alike. */
 struct block {
 	unsigned char octet[16];

@@ -26,8 +26,8 @@ struct draft {
 	struct intake *intake;
 	struct draft_facts facts;
 	struct envelope envelope;
-	struct strings recipients; /* what envelope has, rewritten */
-	struct msg *msg;           /* NULL: not begun, given up, committed */
+	struct address_set recipients; /* what envelope has, rewritten */
+	struct msg *msg; /* NULL: not begun, given up, committed */
 	char id[QUEUE_ID_MAX];
 	struct buf head; /* header, and the body that came with it */
 	size_t scanned;
@@ -210,7 +210,7 @@ draft_new(struct intake *in, const struct draft_facts *facts,
 	d = mem_alloc(sizeof(*d));
 	d->intake = in;
 	d->facts = *facts;
-	d->envelope.sender = rewrite_sender(&rules, sender);
+	d->envelope.sender = rewrite_sender(&rules, sender, NULL);
 	d->envelope.original_sender = span_text(sender);
 	d->envelope.client = mem_text(facts->peer->name);
 	d->envelope.uid = facts->peer->uid;
@@ -229,9 +229,35 @@ draft_free(struct draft *d)
 		return;
 	msg_abort(d->msg);
 	envelope_clear(&d->envelope);
-	strings_free(&d->recipients);
+	address_set_free(&d->recipients);
 	buf_free(&d->head);
 	free(d);
+}
+
+const char *
+draft_id(const struct draft *d)
+{
+	return d->id[0] == '\0' ? "NOQUEUE" : d->id;
+}
+
+/* The reply does not say where a recipient would go to, but the log does. */
+static void
+log_refused(void *arg, const struct rewrite_hop *hop, size_t count,
+    enum rewrite_result result)
+{
+	const struct draft *d = arg;
+	struct buf way = { 0 };
+
+	if (result == REWRITE_OK)
+		return;
+	rewrite_add_way(&way, hop, count);
+	if (result == REWRITE_DEEP)
+		log_warning("cleanup", "%s: aliases nested over %d deep: %s",
+		    draft_id(d), LIMIT_ALIAS_DEPTH, buf_text(&way));
+	else
+		log_warning("cleanup", "%s: not among allow_recipients: %s",
+		    draft_id(d), buf_text(&way));
+	buf_free(&way);
 }
 
 const char *
@@ -239,17 +265,17 @@ draft_recipient(struct draft *d, struct span address,
     const struct smtp_rcpt *parameters)
 {
 	struct rewrite_rules rules = rules_of(d->intake);
-	struct strings *to = &d->recipients;
+	const struct rewrite_trace trace = { log_refused, d };
+	struct strings *to = &d->recipients.list;
 	size_t i, before = to->count;
 	enum rewrite_result result;
 	struct recipient *r;
 	char *original;
 
-	result = rewrite_recipient(&rules, address, to); /* all or nothing */
-	if (result == REWRITE_DEEP)
-		return "550 5.4.6 Aliases are nested too deep";
-	if (result == REWRITE_TOO_MANY)
-		return "452 4.5.3 Too many recipients";
+	/* All or nothing. */
+	result = rewrite_recipient(&rules, address, &d->recipients, &trace);
+	if (result != REWRITE_OK)
+		return rewrite_refusal(result);
 	original = span_text(address);
 	for (i = before; i < to->count; i++) {
 		r = envelope_add(&d->envelope, to->item[i], original);
@@ -258,12 +284,6 @@ draft_recipient(struct draft *d, struct span address,
 	}
 	free(original);
 	return NULL;
-}
-
-const char *
-draft_id(const struct draft *d)
-{
-	return d->id[0] == '\0' ? "NOQUEUE" : d->id;
 }
 
 const char *

@@ -204,6 +204,35 @@ size_t aliases_count(const struct aliases *a);
  * to be looked up again.  NULL: no alias, nor a catch-all. */
 const struct strings *aliases_find(const struct aliases *a, struct span local);
 
+/* ---- addresses.c: tables of addresses, compared whole and without case ----- */
+
+/* No two alike, in the order in which they came; all zero is an empty one. */
+struct address_set {
+	struct strings list;
+	size_t *slot, slots;	/* addresses.c's own */
+};
+bool address_set_have(const struct address_set *set, struct span address);
+bool address_set_add(struct address_set *set, struct span address); /* copies;
+    false: it was there */
+void address_set_free(struct address_set *set); /* the set is empty afterwards */
+
+/* "ADDRESS=ADDRESS" and "@DOMAIN=@DOMAIN"; NULL, or what is wrong with one. */
+const char *address_map_check(struct span entry);
+struct address_map;
+struct address_map *address_map_new(const struct strings *entries);
+const char *address_map_twice(const struct address_map *map); /* what stands
+    left of two entries, or NULL */
+/* Append what a full address is replaced by: its own entry goes before that of
+ * its domain.  false: by nothing.  map may be NULL. */
+bool address_map_find(const struct address_map *map, struct span address,
+    struct buf *out);
+void address_map_free(struct address_map *map); /* NULL is fine */
+
+/* An address, "@DOMAIN", or '*' for any run of letters: NULL, or what is wrong
+ * with it; and is an address like that? */
+const char *address_pattern_check(struct span pattern);
+bool address_matches(struct span pattern, struct span address);
+
 /* ---- rewrite.c: headers and addresses on their way in -------------------- */
 
 /* What to rewrite by; everything is borrowed. */
@@ -211,26 +240,57 @@ struct rewrite_rules {
 	const char *hostname, *origin;
 	const struct strings *local_names;
 	const struct aliases *aliases; /* NULL: none */
-	const char *local_to, *from;   /* "": not set */
+	const char *local_to, *redirect, *from; /* "": not set */
+	const struct strings *allow_recipients; /* none: all */
+	const struct address_map *masquerade; /* NULL: none */
 	enum from_mode from_mode;
+	const struct strings *header_add; /* "NAME: VALUE" */
 	size_t recipient_limit;
 };
 
-/* DEEP: aliases are nested over LIMIT_ALIAS_DEPTH; TOO_MANY: recipient_limit */
-enum rewrite_result { REWRITE_OK, REWRITE_DEEP, REWRITE_TOO_MANY };
+/* DEEP: aliases are nested over LIMIT_ALIAS_DEPTH; TOO_MANY: recipient_limit;
+ * NOT_ALLOWED: by allow_recipients, and there is no redirect. */
+enum rewrite_result {
+	REWRITE_OK, REWRITE_DEEP, REWRITE_TOO_MANY, REWRITE_NOT_ALLOWED
+};
+/* The whole reply to refuse a recipient with; NULL for REWRITE_OK. */
+const char *rewrite_refusal(enum rewrite_result result);
+
+/* An address on its way, and what made it of the one before. */
+enum rewrite_cause {
+	REWRITE_GIVEN, REWRITE_ALIAS, REWRITE_CATCH_ALL, REWRITE_LOCAL_TO,
+	REWRITE_ORIGIN, REWRITE_REDIRECT, REWRITE_MASQUERADE, REWRITE_FROM
+};
+struct rewrite_hop {
+	struct span address;
+	enum rewrite_cause cause;
+};
+/* Told each way from what was given to what it stands for, or to where it is
+ * refused. */
+struct rewrite_trace {
+	void (*way)(void *arg, const struct rewrite_hop *hop, size_t count,
+	    enum rewrite_result result);
+	void *arg;
+};
+/* Append "root -> admin (alias) -> you@example.com (alias)", escaped. */
+void rewrite_add_way(struct buf *out, const struct rewrite_hop *hop,
+    size_t count);
+const char *rewrite_cause_name(enum rewrite_cause cause); /* "alias" */
 
 /*
- * The recipients that an accepted address stands for, appended to out unless
- * they are there already (domain and local part compared without case):
- * aliases, local_to, origin, in this order (design: section 5).  A cycle is
- * cut; its member stays as its own address.  out is unchanged unless OK.
+ * The recipients that an accepted address stands for, added to out: aliases,
+ * local_to, origin, allow_recipients, redirect, in this order.  A cycle
+ * is cut; its member stays as its own address.  out is unchanged unless OK.
+ * trace may be NULL.
  */
 enum rewrite_result rewrite_recipient(const struct rewrite_rules *rules,
-    struct span address, struct strings *out);
+    struct span address, struct address_set *out,
+    const struct rewrite_trace *trace);
 
-/* The envelope sender to use for what was given ("", the null sender, stays);
- * the caller's. */
-char *rewrite_sender(const struct rewrite_rules *rules, struct span sender);
+/* The envelope sender to use for what was given ("", the null sender, stays):
+ * origin, masquerade, from.  It is the caller's.  trace may be NULL. */
+char *rewrite_sender(const struct rewrite_rules *rules, struct span sender,
+    const struct rewrite_trace *trace);
 
 /* What Received and the missing fields are made of; everything is borrowed. */
 struct rewrite_facts {
@@ -245,8 +305,8 @@ struct rewrite_facts {
 
 /*
  * The new header section (without the empty line) into out: Received on top,
- * Bcc and Return-Path gone, bare and local addresses completed, missing Date,
- * Message-ID, From added.  A complete, valid header keeps its other bytes.
+ * Bcc and Return-Path gone, bare and local addresses completed, masquerade and
+ * from applied, missing Date, Message-ID, From and header_add added.  A complete, valid header keeps its other bytes.
  * A "From " line at the top and a byte order mark are dropped.
  * returns  NULL, or the whole reply to refuse with (loop, NUL, too large);
  *          then out is of no use.

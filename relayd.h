@@ -93,6 +93,7 @@ bool span_equal(struct span a, struct span b);
 bool span_equal_nocase(struct span a, struct span b);	/* ASCII */
 bool span_starts_nocase(struct span s, struct span prefix);
 struct span span_trim(struct span s);	/* no SP, TAB, CR, LF at the ends */
+bool span_is_utf8(struct span s);	/* valid (RFC 3629) */
 /* Split at the first c: true, head and tail without it.  Else false, head = s,
  * tail empty. */
 bool span_cut(struct span s, char c, struct span *head, struct span *tail);

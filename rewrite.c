@@ -27,8 +27,9 @@ rewrite_complete(const struct rewrite_rules *rules, struct span address,
 	struct span local, domain;
 
 	smtp_address_split(address, &local, &domain);
-	if (domain.data != NULL &&
-	    memchr(domain.data, '.', domain.len) != NULL) {
+	if (!rewrite_is_local(rules, address) ||
+	    (domain.data != NULL &&
+		memchr(domain.data, '.', domain.len) != NULL)) {
 		buf_add(out, address);
 		return;
 	}
@@ -37,30 +38,112 @@ rewrite_complete(const struct rewrite_rules *rules, struct span address,
 	buf_add_text(out, rules->origin);
 }
 
-char *
-rewrite_sender(const struct rewrite_rules *rules, struct span sender)
-{
-	struct buf out = { NULL, 0, 0 };
-	bool local = sender.len > 0 && rewrite_is_local(rules, sender);
-	bool replace = *rules->from != '\0' && sender.len > 0 &&
-	    (rules->from_mode == FROM_ALWAYS ||
-		(rules->from_mode == FROM_LOCAL && local));
+/* ---- what became of it ---- */
 
-	if (replace)
-		buf_add_text(&out, rules->from);
-	else if (local)
-		rewrite_complete(rules, sender, &out);
-	else
-		buf_add(&out, sender);
-	(void)buf_text(&out);
-	return out.data;
+const char *
+rewrite_refusal(enum rewrite_result result)
+{
+	static const char *const replies[] = {
+		[REWRITE_OK] = NULL,
+		[REWRITE_DEEP] = "550 5.4.6 Aliases are nested too deep",
+		[REWRITE_TOO_MANY] = "452 4.5.3 Too many recipients",
+		[REWRITE_NOT_ALLOWED] =
+		    "550 5.7.1 Recipient is not among allow_recipients",
+	};
+
+	return replies[result];
+}
+
+const char *
+rewrite_cause_name(enum rewrite_cause cause)
+{
+	static const char *const names[] = {
+		[REWRITE_GIVEN] = "given",
+		[REWRITE_ALIAS] = "alias",
+		[REWRITE_CATCH_ALL] = "catch-all alias",
+		[REWRITE_LOCAL_TO] = "local_to",
+		[REWRITE_ORIGIN] = "origin",
+		[REWRITE_REDIRECT] = "redirect",
+		[REWRITE_MASQUERADE] = "masquerade",
+		[REWRITE_FROM] = "from",
+	};
+
+	return names[cause];
+}
+
+void
+rewrite_add_way(struct buf *out, const struct rewrite_hop *hop, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (i > 0)
+			buf_add_text(out, " -> ");
+		buf_add_escaped(out, hop[i].address);
+		if (hop[i].cause != REWRITE_GIVEN)
+			buf_printf(out, " (%s)",
+			    rewrite_cause_name(hop[i].cause));
+	}
+}
+
+static void
+tell(const struct rewrite_trace *trace, const struct rewrite_hop *hop,
+    size_t count, enum rewrite_result result)
+{
+	if (trace != NULL)
+		trace->way(trace->arg, hop, count, result);
+}
+
+/* The address goes on its way as another, unless that is the same. */
+static void
+add_hop(struct rewrite_hop *hop, size_t *count, struct span address,
+    enum rewrite_cause cause)
+{
+	if (!span_equal(hop[*count - 1].address, address))
+		hop[(*count)++] = (struct rewrite_hop){ address, cause };
+}
+
+/* ---- sender ---- */
+
+char *
+rewrite_sender(const struct rewrite_rules *rules, struct span sender,
+    const struct rewrite_trace *trace)
+{
+	struct rewrite_hop hop[REWRITE_FROM + 1] = { { sender,
+	    REWRITE_GIVEN } };
+	struct buf full = { NULL, 0, 0 }, mapped = { NULL, 0, 0 };
+	bool local = rewrite_is_local(rules, sender);
+	size_t count = 1;
+	char *out;
+
+	if (sender.len > 0) {
+		rewrite_complete(rules, sender, &full);
+		add_hop(hop, &count, buf_span(&full), REWRITE_ORIGIN);
+		if (address_map_find(rules->masquerade, buf_span(&full),
+			&mapped)) {
+			add_hop(hop, &count, buf_span(&mapped),
+			    REWRITE_MASQUERADE);
+			local = rewrite_is_local(rules, buf_span(&mapped));
+		}
+		if (*rules->from != '\0' &&
+		    (rules->from_mode == FROM_ALWAYS ||
+			(rules->from_mode == FROM_LOCAL && local)))
+			add_hop(hop, &count, span_of(rules->from),
+			    REWRITE_FROM);
+	}
+	tell(trace, hop, count, REWRITE_OK);
+	out = span_text(hop[count - 1].address);
+	buf_free(&full);
+	buf_free(&mapped);
+	return out;
 }
 
 /* ---- recipients ---- */
 
 /* An address on the way from what was given to what it stands for. */
 struct step {
-	struct span address;       /* borrowed from the rules or the caller */
+	struct span address; /* borrowed from the rules or the caller */
+	enum rewrite_cause cause;
 	size_t parent;             /* the step that led here */
 	unsigned depth;            /* how many did; 0: the first */
 	const struct strings *via; /* what it was replaced by; NULL: nothing */
@@ -68,37 +151,47 @@ struct step {
 
 struct expansion {
 	const struct rewrite_rules *rules;
-	struct strings local_to; /* the alias of every name without one */
+	const struct rewrite_trace *trace;
+	struct strings local_to;  /* the alias of every name without one */
+	struct address_set seen;  /* what has been replaced */
+	struct address_set found; /* what it came to */
 	struct step *step;
 	size_t count;
 	size_t size;
 };
 
 static void
-add_step(struct expansion *x, struct span address, size_t parent,
-    unsigned depth)
+add_step(struct expansion *x, struct step step)
 {
 	if (x->count == x->size) {
 		x->size = x->size == 0 ? 16 : x->size * 2;
 		x->step = mem_array(x->step, x->size, sizeof(*x->step));
 	}
-	x->step[x->count++] = (struct step){ address, parent, depth, NULL };
+	x->step[x->count++] = step;
 }
 
-/* What the address is to be replaced by; NULL: it is final. */
+/* What the address is to be replaced by, and why; NULL: it is final. */
 static const struct strings *
-find_targets(const struct expansion *x, struct span address)
+find_targets(const struct expansion *x, struct span address,
+    enum rewrite_cause *cause)
 {
+	const struct aliases *aliases = x->rules->aliases;
 	const struct strings *targets = NULL;
 	struct span local, domain;
 
 	if (address.data[0] == '\\' || !rewrite_is_local(x->rules, address))
 		return NULL;
 	smtp_address_split(address, &local, &domain);
-	if (x->rules->aliases != NULL)
-		targets = aliases_find(x->rules->aliases, local);
-	if (targets == NULL && x->local_to.count > 0)
+	if (aliases != NULL)
+		targets = aliases_find(aliases, local);
+	if (targets != NULL) {
+		*cause = targets == aliases_find(aliases, SPAN("*"))
+		    ? REWRITE_CATCH_ALL
+		    : REWRITE_ALIAS;
+	} else if (x->local_to.count > 0) {
+		*cause = REWRITE_LOCAL_TO;
 		targets = &x->local_to;
+	}
 	return targets;
 }
 
@@ -114,75 +207,131 @@ is_cycle(const struct expansion *x, size_t at, const struct strings *via)
 	return false;
 }
 
-/* Has any step gone this way, so that its targets are known already? */
-static bool
-is_known(const struct expansion *x, size_t before, const struct strings *via)
+/* The most that one can be: given, aliases and local_to, origin, redirect. */
+enum { LONGEST_WAY = 1 + LIMIT_ALIAS_DEPTH + 2 };
+
+/* The way to a step; returns how many hops it has. */
+static size_t
+way_to(const struct expansion *x, size_t at, struct rewrite_hop *hop)
 {
+	size_t i, count = x->step[at].depth + 1;
+
+	for (i = count; i > 0; i--) {
+		const struct step *step = &x->step[at];
+
+		hop[i - 1] = (struct rewrite_hop){ step->address, step->cause };
+		at = step->parent;
+	}
+	return count;
+}
+
+static bool
+is_allowed(const struct rewrite_rules *rules, struct span address)
+{
+	const struct strings *patterns = rules->allow_recipients;
 	size_t i;
 
-	for (i = 0; i < before; i++) {
-		if (x->step[i].via == via)
+	if (patterns == NULL || patterns->count == 0)
+		return *rules->redirect == '\0';
+	for (i = 0; i < patterns->count; i++)
+		if (address_matches(span_of(patterns->item[i]), address))
 			return true;
-	}
 	return false;
 }
 
+/* The address of a step is to be replaced no more. */
 static enum rewrite_result
-add_recipient(const struct rewrite_rules *rules, struct span address,
-    struct strings *out)
+end_way(struct expansion *x, size_t at)
 {
+	const struct rewrite_rules *rules = x->rules;
+	struct rewrite_hop hop[LONGEST_WAY];
+	size_t count = way_to(x, at, hop);
+	struct span address = x->step[at].address;
 	struct buf full = { NULL, 0, 0 };
+	enum rewrite_result result = REWRITE_OK;
 
 	if (address.data[0] == '\\')
 		address = span_from(address, 1);
-	if (rewrite_is_local(rules, address))
-		rewrite_complete(rules, address, &full);
-	else
-		buf_add(&full, address);
-	if (!strings_have(out, buf_span(&full)))
-		strings_add(out, buf_span(&full));
+	rewrite_complete(rules, address, &full);
+	add_hop(hop, &count, buf_span(&full), REWRITE_ORIGIN);
+	if (!is_allowed(rules, buf_span(&full))) {
+		if (*rules->redirect == '\0')
+			result = REWRITE_NOT_ALLOWED;
+		else
+			add_hop(hop, &count, span_of(rules->redirect),
+			    REWRITE_REDIRECT);
+	}
+	tell(x->trace, hop, count, result);
+	if (result == REWRITE_OK &&
+	    address_set_add(&x->found, hop[count - 1].address) &&
+	    x->found.list.count > rules->recipient_limit)
+		result = REWRITE_TOO_MANY;
 	buf_free(&full);
-	return out->count > rules->recipient_limit ? REWRITE_TOO_MANY
-						   : REWRITE_OK;
+	return result;
 }
 
 static enum rewrite_result
-take_step(struct expansion *x, size_t at, struct strings *out)
+take_step(struct expansion *x, size_t at)
 {
-	const struct strings *targets = find_targets(x, x->step[at].address);
-	unsigned depth = x->step[at].depth + 1;
+	struct step next = { .parent = at, .depth = x->step[at].depth + 1 };
+	struct span address = x->step[at].address;
+	const struct strings *targets = find_targets(x, address, &next.cause);
+	struct rewrite_hop hop[LONGEST_WAY];
 	size_t i;
 
 	if (targets == NULL || is_cycle(x, at, targets))
-		return add_recipient(x->rules, x->step[at].address, out);
-	if (is_known(x, at, targets))
-		return REWRITE_OK;
-	if (depth > LIMIT_ALIAS_DEPTH)
+		return end_way(x, at);
+	if (!address_set_add(&x->seen, address))
+		return REWRITE_OK; /* another way has led here before */
+	if (next.depth > LIMIT_ALIAS_DEPTH) {
+		tell(x->trace, hop, way_to(x, at, hop), REWRITE_DEEP);
 		return REWRITE_DEEP;
+	}
 	x->step[at].via = targets;
-	for (i = 0; i < targets->count; i++)
-		add_step(x, span_of(targets->item[i]), at, depth);
+	for (i = 0; i < targets->count; i++) {
+		next.address = span_of(targets->item[i]);
+		add_step(x, next);
+	}
 	return x->count / LIMIT_ALIAS_DEPTH > x->rules->recipient_limit
 	    ? REWRITE_TOO_MANY
 	    : REWRITE_OK;
 }
 
+/* Add what has been found, all or nothing. */
+static enum rewrite_result
+hand_over(const struct expansion *x, struct address_set *out)
+{
+	const struct strings *found = &x->found.list;
+	size_t i, count = out->list.count;
+
+	for (i = 0; i < found->count; i++)
+		count += !address_set_have(out, span_of(found->item[i]));
+	if (count > x->rules->recipient_limit)
+		return REWRITE_TOO_MANY;
+	for (i = 0; i < found->count; i++)
+		(void)address_set_add(out, span_of(found->item[i]));
+	return REWRITE_OK;
+}
+
 enum rewrite_result
 rewrite_recipient(const struct rewrite_rules *rules, struct span address,
-    struct strings *out)
+    struct address_set *out, const struct rewrite_trace *trace)
 {
-	struct expansion x = { .rules = rules };
+	struct expansion x = { .rules = rules, .trace = trace };
 	enum rewrite_result result = REWRITE_OK;
-	size_t before = out->count, i;
+	size_t i;
 
 	if (*rules->local_to != '\0')
 		strings_add(&x.local_to, span_of(rules->local_to));
-	add_step(&x, address, 0, 0);
+	add_step(&x,
+	    (struct step){ .address = address, .cause = REWRITE_GIVEN });
 	for (i = 0; i < x.count && result == REWRITE_OK; i++)
-		result = take_step(&x, i, out);
-	while (result != REWRITE_OK && out->count > before)
-		free(out->item[--out->count]);
+		result = take_step(&x, i);
+	if (result == REWRITE_OK)
+		result = hand_over(&x, out);
 	strings_free(&x.local_to);
+	address_set_free(&x.seen);
+	address_set_free(&x.found);
 	free(x.step);
 	return result;
 }

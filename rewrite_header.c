@@ -52,7 +52,7 @@ fold(const struct edit *e, size_t len, size_t limit)
 }
 
 /* The display name for a mailbox whose address is replaced: its own, or what
- * its comment says, or the old address. */
+ * its comment says, or the old address, but for one that is masqueraded. */
 static void
 add_name(const struct edit *e, const struct mailbox *m, struct buf *name)
 {
@@ -74,8 +74,11 @@ add_name(const struct edit *e, const struct mailbox *m, struct buf *name)
 		header_add_unquoted(&text, span_first(local, LIMIT_NAME));
 		buf_add_text(&text, " on ");
 		buf_add(&text, host);
-	} else if (old.len <= LIMIT_ADDRESS) {
+	} else if (old.len <= LIMIT_ADDRESS &&
+	    !address_map_find(e->rules->masquerade, old, &text)) {
 		buf_add(&text, old);
+	} else {
+		buf_clear(&text);
 	}
 	if (text.len > 0)
 		header_add_phrase(name, buf_span(&text));
@@ -118,33 +121,56 @@ resolve_sender(struct edit *e, struct mailbox *m, struct strings *to)
 	/* "MAILER-DAEMON <>" is no address to write mail from. */
 	if (m->address.len == 0)
 		buf_add_text(&m->address, "MAILER-DAEMON");
-	address = rewrite_sender(e->rules, buf_span(&m->address));
+	address = rewrite_sender(e->rules, buf_span(&m->address), NULL);
 	if (smtp_address_valid(span_of(address), ADDRESS_UTF8))
 		strings_add(to, span_of(address));
 	free(address);
 }
 
+/* What a valid address stands for, as in the envelope.  But the header says
+ * nothing of redirect, and is no place to be refused for. */
+static void
+expand_recipient(struct edit *e, struct span address, struct address_set *to)
+{
+	struct rewrite_rules rules = *e->rules;
+	struct buf full = { NULL, 0, 0 };
+
+	rules.allow_recipients = NULL;
+	rules.redirect = "";
+	rules.recipient_limit = e->budget;
+	if (!rewrite_is_local(&rules, address)) {
+		(void)address_set_add(to, address);
+	} else if (e->budget > 0 &&
+	    rewrite_recipient(&rules, address, to, NULL) == REWRITE_OK) {
+		e->budget -= to->list.count;
+	} else {
+		e->budget = 0;
+		rewrite_complete(&rules, address, &full);
+		(void)address_set_add(to, buf_span(&full));
+		buf_free(&full);
+	}
+}
+
 static void
 resolve_recipient(struct edit *e, struct mailbox *m, struct strings *to)
 {
-	struct rewrite_rules rules = *e->rules;
 	struct span address = buf_span(&m->address);
-	struct buf full = { NULL, 0, 0 };
+	struct address_set plain = { .slots = 0 };
+	size_t i;
 
-	if (!smtp_address_valid(address, ADDRESS_BARE | ADDRESS_UTF8) ||
-	    !rewrite_is_local(&rules, address))
+	if (!smtp_address_valid(address, ADDRESS_BARE | ADDRESS_UTF8))
 		return;
-	rules.recipient_limit = e->budget;
-	if (e->budget > 0 &&
-	    rewrite_recipient(&rules, address, to) == REWRITE_OK) {
-		e->budget -= to->count;
-		return;
+	expand_recipient(e, address, &plain);
+	for (i = 0; i < plain.list.count; i++) {
+		struct span one = span_of(plain.list.item[i]);
+		struct buf mapped = { NULL, 0, 0 };
+
+		if (address_map_find(e->rules->masquerade, one, &mapped))
+			one = buf_span(&mapped);
+		strings_add(to, one);
+		buf_free(&mapped);
 	}
-	/* A header is no place to be refused for: only the envelope is. */
-	e->budget = 0;
-	rewrite_complete(&rules, address, &full);
-	strings_add(to, buf_span(&full));
-	buf_free(&full);
+	address_set_free(&plain);
 }
 
 static bool
@@ -233,7 +259,7 @@ add_from(struct edit *e)
 		rules.from_mode = FROM_ALWAYS;
 	buf_add_text(&m.address,
 	    *e->facts->sender == '\0' ? "MAILER-DAEMON" : e->facts->sender);
-	address = rewrite_sender(&rules, buf_span(&m.address));
+	address = rewrite_sender(&rules, buf_span(&m.address), NULL);
 	strings_add(&to, span_of(address));
 	buf_add_text(e->out, "From: ");
 	e->value_at = e->out->len;
@@ -279,6 +305,31 @@ add_missing(struct edit *e, const char *date)
 		    e->facts->id, random_bits(),
 		    strchr(rules->hostname, '.') != NULL ? rules->hostname
 							 : rules->origin);
+}
+
+/* The fields of header_add, folded at blanks. */
+static void
+add_given(struct edit *e)
+{
+	const struct strings *fields = e->rules->header_add;
+	size_t i;
+
+	for (i = 0; fields != NULL && i < fields->count; i++) {
+		struct span name, rest, word;
+
+		(void)span_cut(span_of(fields->item[i]), ':', &name, &rest);
+		buf_add(e->out, name);
+		buf_add_char(e->out, ':');
+		e->value_at = e->out->len + 1;
+		rest = span_trim(rest);
+		while (rest.len > 0) {
+			(void)span_cut(rest, ' ', &word, &rest);
+			buf_add_char(e->out, ' ');
+			fold(e, word.len, LINE_WANTED);
+			buf_add(e->out, word);
+		}
+		buf_add_text(e->out, "\r\n");
+	}
 }
 
 enum kind { OTHER, DROPPED, FROM, SENDER, RECIPIENTS, DATE, MESSAGE_ID };
@@ -385,5 +436,6 @@ rewrite_header(const struct rewrite_rules *rules,
 			return "550 5.6.0 header section too large";
 	}
 	add_missing(&e, date);
+	add_given(&e);
 	return NULL;
 }

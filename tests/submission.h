@@ -302,6 +302,7 @@ set_up(void **state)
 			.origin = mem_text("example.com"),
 			.aliases = mem_text(""),
 			.local_to = mem_text("admin@example.com"),
+			.redirect = mem_text(""),
 			.from = mem_text(""),
 			.message_size_limit = 1 << 20,
 			.recipient_limit = 3,
@@ -335,6 +336,7 @@ tear_down(void **state)
 	free(c->origin);
 	free(c->aliases);
 	free(c->local_to);
+	free(c->redirect);
 	free(c->from);
 	return 0;
 }

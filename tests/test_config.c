@@ -484,6 +484,40 @@ bad_keys_and_values_are_told_one_by_one(void **state)
 		{ RELAY "from = \"root\"", "2: from: |full address" },
 		{ RELAY "local_to = \"a@b@c\"", "2: local_to: |full address" },
 		{ RELAY "user = \"a b\"", "2: user: |must be a name" },
+		{ RELAY "header_add = {\"X: y\\nBcc: e\"}",
+		    "2: header_add: |control" },
+		{ RELAY "header_add = {\"X-A: b\", \"X\"}",
+		    "2: header_add: |must be a field" },
+		{ RELAY "header_add = \": x\"", "2: header_add: |must be a" },
+		{ RELAY "header_add = \"X-A: \"", "2: header_add: |must be a" },
+		{ RELAY "header_add = \"X A: b\"", "2: header_add: |name" },
+		{ RELAY "header_add = \"X\xc3\xa4: b\"",
+		    "2: header_add: |name" },
+		{ RELAY "header_add = \"X: \xc3\"", "2: header_add: |UTF-8" },
+		{ RELAY "header_add = \"bcc: a@b\"",
+		    "2: header_add: |can't be added" },
+		{ RELAY "header_add = \"Resent-Date: x\"",
+		    "2: header_add: |can't be added" },
+		{ RELAY "header_add = \"content-type: x\"",
+		    "2: header_add: |can't be added" },
+		{ RELAY "redirect = \"dev\"", "2: redirect: |full address" },
+		{ RELAY "allow_recipients = {\"*@a.example\", \"\"}",
+		    "2: allow_recipients: |must be an address" },
+		{ RELAY "allow_recipients = \"me\"",
+		    "2: allow_recipients: |must be an address" },
+		{ RELAY "allow_recipients = \"a b@*\"",
+		    "2: allow_recipients: |must be an address" },
+		/* D21 */
+		{ RELAY "masquerade = \"a@b=c@d\\r\\n\"",
+		    "2: masquerade: |control" },
+		{ RELAY "masquerade = \"@a.example=@b.example\\x0dRCPT\"",
+		    "2: masquerade: |control" },
+		{ RELAY "masquerade = \"root\"", "2: masquerade: |must be" },
+		{ RELAY "masquerade = \"a=b@c\"", "2: masquerade: |must be" },
+		{ RELAY "masquerade = {\"@a.b=c@d\"}",
+		    "2: masquerade: |must be" },
+		{ RELAY "masquerade = {\"a@b=c@d\", \"@e=@f\", \"A@b=x@y\"}",
+		    "2: masquerade: |a@b is there twice" },
 		/* E13 */
 		{ "relay x { host = \"${RELAYD_UNSET}\" }",
 		    "1: relay.x.host: |host is empty (environment variable "
@@ -719,7 +753,9 @@ every_key_reaches_its_field(void **state)
 	    "local_names = {localhost, \"web1\",} /* comment */\n"
 	    "aliases = \"\" local_to = \"admin@example.com\"\n"
 	    "spool = \"/s\" user = \"mail\" control = \"unix:/c\"\n"
-	    "from = \"alerts@example.com\" from_mode = always\n"
+	    "from = \"alerts@example.com\" from_mode = always "
+	    "masquerade = {\"a=b@c=d@e\", \"@f=@g\"} redirect = 'h@i' "
+	    "allow_recipients = {\"*@j\"} header_add = \"K: l \xc3\xa4\"\n"
 	    "message_size_limit = \"1M\" recipient_limit = 7\n"
 	    "min_free_space = \"0\" connection_limit = 9\n"
 	    "client_timeout = \"1m\" retry = {\"1s\", \"2m\"}\n"
@@ -734,6 +770,7 @@ every_key_reaches_its_field(void **state)
 	    "idle = \"0\" timeout = \"8s\" connect_timeout = \"9s\" "
 	    "family = ipv6 }\n");
 	const struct config_relay *r = &c->relay[0];
+	struct buf mapped = { 0 };
 
 	assert_string_equal(c->hostname, "web1.example.com");
 	assert_string_equal(c->origin, "example.com");
@@ -747,6 +784,13 @@ every_key_reaches_its_field(void **state)
 	assert_string_equal(c->control, "/c");
 	assert_string_equal(c->from, "alerts@example.com");
 	assert_int_equal(c->from_mode, FROM_ALWAYS);
+	assert_string_equal(c->masquerade.item[0], "a=b@c=d@e");
+	assert_true(address_map_find(c->masquerade_map, SPAN("x@f"), &mapped));
+	assert_string_equal(buf_text(&mapped), "x@g");
+	buf_free(&mapped);
+	assert_string_equal(c->redirect, "h@i");
+	assert_string_equal(c->allow_recipients.item[0], "*@j");
+	assert_string_equal(c->header_add.item[0], "K: l \xc3\xa4");
 	assert_int_equal(c->message_size_limit, 1 << 20);
 	assert_int_equal(c->recipient_limit, 7);
 	assert_int_equal(c->min_free_space, 0);
@@ -1092,6 +1136,10 @@ a_configuration_lives_as_long_as_it_is_held(void **state)
 	assert_string_equal(rules.hostname, c->hostname);
 	assert_int_equal(rules.recipient_limit, 1000);
 	assert_ptr_equal(rules.local_names, &c->local_names);
+	assert_ptr_equal(rules.masquerade, c->masquerade_map);
+	assert_ptr_equal(rules.allow_recipients, &c->allow_recipients);
+	assert_ptr_equal(rules.header_add, &c->header_add);
+	assert_string_equal(rules.redirect, "");
 	config_release(c);
 	config_release(NULL);
 }
