@@ -252,7 +252,7 @@ log_refused(void *arg, const struct rewrite_hop *hop, size_t count,
 		return;
 	rewrite_add_way(&way, hop, count);
 	if (result == REWRITE_DEEP)
-		log_warning("cleanup", "%s: aliases nested over %d deep: %s",
+		log_warning("cleanup", "%s: alias chain over %d deep: %s",
 		    draft_id(d), LIMIT_ALIAS_DEPTH, buf_text(&way));
 	else
 		log_warning("cleanup", "%s: not among allow_recipients: %s",
