@@ -86,21 +86,35 @@ rewrite_add_way(struct buf *out, const struct rewrite_hop *hop, size_t count)
 	}
 }
 
-static void
-tell(const struct rewrite_trace *trace, const struct rewrite_hop *hop,
-    size_t count, enum rewrite_result result)
+/* Given, aliases and local_to, and at the end origin and redirect; that of a
+ * sender is shorter. */
+enum { LONGEST_WAY = 1 + LIMIT_ALIAS_DEPTH + 2 };
+
+struct way {
+	struct rewrite_hop hop[LONGEST_WAY];
+	size_t count;
+};
+
+static struct span
+end_of(const struct way *w)
 {
-	if (trace != NULL)
-		trace->way(trace->arg, hop, count, result);
+	return w->hop[w->count - 1].address;
 }
 
 /* The address goes on its way as another, unless that is the same. */
 static void
-add_hop(struct rewrite_hop *hop, size_t *count, struct span address,
-    enum rewrite_cause cause)
+go_on(struct way *w, struct span address, enum rewrite_cause cause)
 {
-	if (!span_equal(hop[*count - 1].address, address))
-		hop[(*count)++] = (struct rewrite_hop){ address, cause };
+	if (!span_equal(end_of(w), address))
+		w->hop[w->count++] = (struct rewrite_hop){ address, cause };
+}
+
+static void
+tell(const struct rewrite_trace *trace, const struct way *w,
+    enum rewrite_result result)
+{
+	if (trace != NULL)
+		trace->way(trace->arg, w->hop, w->count, result);
 }
 
 /* ---- sender ---- */
@@ -109,30 +123,26 @@ char *
 rewrite_sender(const struct rewrite_rules *rules, struct span sender,
     const struct rewrite_trace *trace)
 {
-	struct rewrite_hop hop[REWRITE_FROM + 1] = { { sender,
-	    REWRITE_GIVEN } };
+	struct way way = { { { sender, REWRITE_GIVEN } }, 1 };
 	struct buf full = { NULL, 0, 0 }, mapped = { NULL, 0, 0 };
 	bool local = rewrite_is_local(rules, sender);
-	size_t count = 1;
 	char *out;
 
 	if (sender.len > 0) {
 		rewrite_complete(rules, sender, &full);
-		add_hop(hop, &count, buf_span(&full), REWRITE_ORIGIN);
+		go_on(&way, buf_span(&full), REWRITE_ORIGIN);
 		if (address_map_find(rules->masquerade, buf_span(&full),
 			&mapped)) {
-			add_hop(hop, &count, buf_span(&mapped),
-			    REWRITE_MASQUERADE);
+			go_on(&way, buf_span(&mapped), REWRITE_MASQUERADE);
 			local = rewrite_is_local(rules, buf_span(&mapped));
 		}
 		if (*rules->from != '\0' &&
 		    (rules->from_mode == FROM_ALWAYS ||
 			(rules->from_mode == FROM_LOCAL && local)))
-			add_hop(hop, &count, span_of(rules->from),
-			    REWRITE_FROM);
+			go_on(&way, span_of(rules->from), REWRITE_FROM);
 	}
-	tell(trace, hop, count, REWRITE_OK);
-	out = span_text(hop[count - 1].address);
+	tell(trace, &way, REWRITE_OK);
+	out = span_text(end_of(&way));
 	buf_free(&full);
 	buf_free(&mapped);
 	return out;
@@ -207,22 +217,20 @@ is_cycle(const struct expansion *x, size_t at, const struct strings *via)
 	return false;
 }
 
-/* The most that one can be: given, aliases and local_to, origin, redirect. */
-enum { LONGEST_WAY = 1 + LIMIT_ALIAS_DEPTH + 2 };
-
-/* The way to a step; returns how many hops it has. */
-static size_t
-way_to(const struct expansion *x, size_t at, struct rewrite_hop *hop)
+static struct way
+way_to(const struct expansion *x, size_t at)
 {
-	size_t i, count = x->step[at].depth + 1;
+	struct way w = { .count = x->step[at].depth + 1 };
+	size_t i;
 
-	for (i = count; i > 0; i--) {
+	for (i = w.count; i > 0; i--) {
 		const struct step *step = &x->step[at];
 
-		hop[i - 1] = (struct rewrite_hop){ step->address, step->cause };
+		w.hop[i - 1] =
+		    (struct rewrite_hop){ step->address, step->cause };
 		at = step->parent;
 	}
-	return count;
+	return w;
 }
 
 static bool
@@ -244,8 +252,7 @@ static enum rewrite_result
 end_way(struct expansion *x, size_t at)
 {
 	const struct rewrite_rules *rules = x->rules;
-	struct rewrite_hop hop[LONGEST_WAY];
-	size_t count = way_to(x, at, hop);
+	struct way way = way_to(x, at);
 	struct span address = x->step[at].address;
 	struct buf full = { NULL, 0, 0 };
 	enum rewrite_result result = REWRITE_OK;
@@ -253,17 +260,15 @@ end_way(struct expansion *x, size_t at)
 	if (address.data[0] == '\\')
 		address = span_from(address, 1);
 	rewrite_complete(rules, address, &full);
-	add_hop(hop, &count, buf_span(&full), REWRITE_ORIGIN);
+	go_on(&way, buf_span(&full), REWRITE_ORIGIN);
 	if (!is_allowed(rules, buf_span(&full))) {
 		if (*rules->redirect == '\0')
 			result = REWRITE_NOT_ALLOWED;
 		else
-			add_hop(hop, &count, span_of(rules->redirect),
-			    REWRITE_REDIRECT);
+			go_on(&way, span_of(rules->redirect), REWRITE_REDIRECT);
 	}
-	tell(x->trace, hop, count, result);
-	if (result == REWRITE_OK &&
-	    address_set_add(&x->found, hop[count - 1].address) &&
+	tell(x->trace, &way, result);
+	if (result == REWRITE_OK && address_set_add(&x->found, end_of(&way)) &&
 	    x->found.list.count > rules->recipient_limit)
 		result = REWRITE_TOO_MANY;
 	buf_free(&full);
@@ -276,7 +281,6 @@ take_step(struct expansion *x, size_t at)
 	struct step next = { .parent = at, .depth = x->step[at].depth + 1 };
 	struct span address = x->step[at].address;
 	const struct strings *targets = find_targets(x, address, &next.cause);
-	struct rewrite_hop hop[LONGEST_WAY];
 	size_t i;
 
 	if (targets == NULL || is_cycle(x, at, targets))
@@ -284,7 +288,9 @@ take_step(struct expansion *x, size_t at)
 	if (!address_set_add(&x->seen, address))
 		return REWRITE_OK; /* another way has led here before */
 	if (next.depth > LIMIT_ALIAS_DEPTH) {
-		tell(x->trace, hop, way_to(x, at, hop), REWRITE_DEEP);
+		struct way way = way_to(x, at);
+
+		tell(x->trace, &way, REWRITE_DEEP);
 		return REWRITE_DEEP;
 	}
 	x->step[at].via = targets;
