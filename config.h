@@ -25,6 +25,7 @@ enum {
 	LIMIT_ALIAS_DEPTH = 20,
 	LIMIT_ERRORS = 20,		/* refused commands a session */
 	LIMIT_JUNK = 100,		/* NOOP, RSET ... between two messages */
+	LIMIT_REJECT_LINES = 100,	/* in the log a minute; more are counted */
 	LIMIT_REPLY_LINE = 4 << 10,	/* a reply of the relayhost ... */
 	LIMIT_REPLY_LINES = 128,
 	LIMIT_REPLY = 64 << 10,

@@ -108,6 +108,7 @@ on_rcpt(struct session *s, struct span arg)
 {
 	const char *refusal = take_recipient(s, arg);
 
+	s->tried = true;
 	session_reply(s, refusal == NULL ? "250 2.1.5 Ok" : refusal);
 	return refusal == NULL ? AWAIT_DATA : s->state;
 }
@@ -154,10 +155,10 @@ on_bdat(struct session *s, struct span arg)
 		s->refused = true;
 		return CLOSING;
 	}
-	if (s->state == AWAIT_RCPT) {
-		s->chunk_refusal = "554 5.5.1 No valid recipients";
-	} else if (s->state < AWAIT_RCPT) {
-		s->chunk_refusal = "503 5.5.1 Bad sequence of commands";
+	if (s->state < AWAIT_DATA) {
+		s->chunk_refusal = s->tried
+		    ? "554 5.5.1 No valid recipients"
+		    : "503 5.5.1 Bad sequence of commands";
 	} else {
 		s->chunk_refusal = begin_content(s, s->chunk_left);
 		s->after_refusal = AWAIT_MAIL;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum {
-	REPORT_MS = 60 * 1000, /* between two lines about silent clients */
+	REPORT_MS = 60 * 1000, /* from what floods the log to the sum of it */
 };
 
 /* As the log has them, Postfix's way. */
@@ -60,6 +60,37 @@ session_log_after(const struct session *s, const char *what)
 	buf_free(&place);
 }
 
+void
+sessions_report(struct sessions *all)
+{
+	if (all->silent > 0)
+		log_info("smtpd",
+		    "%llu connections ended without a command, the last from %s",
+		    (unsigned long long)all->silent, all->last_silent.name);
+	if (all->refusals > LIMIT_REJECT_LINES)
+		log_warning("smtpd",
+		    "%llu more commands were rejected within a minute, the last from %s",
+		    (unsigned long long)all->refusals - LIMIT_REJECT_LINES,
+		    all->last_refused.name);
+	all->silent = 0;
+	all->refusals = 0;
+}
+
+static void
+on_report(void *arg)
+{
+	sessions_report(arg);
+}
+
+static void
+expect_report(struct sessions *all)
+{
+	all->report.handler = on_report;
+	all->report.arg = all;
+	if (all->report.place == 0)
+		loop_timer_set(all->loop, &all->report, REPORT_MS);
+}
+
 static void
 add_path(struct buf *b, const char *name, struct span address)
 {
@@ -73,6 +104,10 @@ log_reject(const struct session *s, const char *text)
 {
 	struct buf b = { 0 };
 
+	s->all->last_refused = s->peer;
+	expect_report(s->all);
+	if (++s->all->refusals > LIMIT_REJECT_LINES)
+		return;
 	if (s->draft != NULL)
 		add_path(&b, "from", span_of(draft_sender(s->draft)));
 	else if (s->verb == SMTP_MAIL)
@@ -129,27 +164,11 @@ session_log_client(const struct session *s)
 }
 
 static void
-report_silent(void *arg)
-{
-	struct sessions *all = arg;
-
-	log_info("smtpd",
-	    "%llu connections ended without a command, the last from %s",
-	    (unsigned long long)all->silent, all->last_silent.name);
-	all->silent = 0;
-}
-
-static void
 note_silent(struct session *s)
 {
-	struct sessions *all = s->all;
-
-	all->silent++;
-	all->last_silent = s->peer;
-	all->report.handler = report_silent;
-	all->report.arg = all;
-	if (all->report.place == 0)
-		loop_timer_set(all->loop, &all->report, REPORT_MS);
+	s->all->silent++;
+	s->all->last_silent = s->peer;
+	expect_report(s->all);
 }
 
 static void
@@ -217,8 +236,8 @@ session_reply(struct session *s, const char *text)
 		s->errors++;
 }
 
-int64_t
-session_patience_ms(const struct session *s)
+static int64_t
+patience_ms(const struct session *s)
 {
 	const struct config *c = s->all->config;
 
@@ -232,7 +251,8 @@ void
 session_set_deadline(struct session *s)
 {
 	s->content_was = s->content;
-	loop_timer_set(s->all->loop, &s->deadline, session_patience_ms(s));
+	s->patience_ms = patience_ms(s);
+	loop_timer_set(s->all->loop, &s->deadline, s->patience_ms);
 }
 
 void
@@ -240,6 +260,7 @@ session_drop_message(struct session *s)
 {
 	draft_free(s->draft);
 	s->draft = NULL;
+	s->tried = false;
 	s->decoder = (struct smtp_decoder){ 0 };
 	s->content = 0;
 }

@@ -164,7 +164,7 @@ static void
 on_deadline(void *arg)
 {
 	struct session *s = arg;
-	uint64_t least = (uint64_t)session_patience_ms(s) * RATE / 1000;
+	uint64_t least = (uint64_t)s->patience_ms * RATE / 1000;
 
 	if ((s->state == IN_DATA || s->state == IN_CHUNK) &&
 	    s->content - s->content_was >= least) {
@@ -245,6 +245,7 @@ sessions_end(struct sessions *all)
 		next = LIST_NEXT(s, entry);
 		end(s);
 	}
+	sessions_report(all);
 	loop_timer_clear(all->loop, &all->report);
 	buf_free(&all->text);
 }

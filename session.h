@@ -57,9 +57,11 @@ struct session {
 
 	/* The message. */
 	struct draft *draft; /* from MAIL on */
+	bool tried;          /* a recipient, taken or not */
 	struct smtp_decoder decoder;
 	uint64_t content;     /* octets that came so far */
-	uint64_t content_was; /* when the deadline was set */
+	uint64_t content_was; /* when the deadline was set ... */
+	int64_t patience_ms;  /* ... so far ahead */
 	uint64_t chunk_left;
 	bool chunk_last;
 	const char *chunk_refusal; /* NULL, or why the chunk is dropped */
@@ -73,11 +75,11 @@ void session_log_after(const struct session *s, const char *what);
 void session_log_connect(const struct session *s);
 void session_log_client(const struct session *s); /* draft has its id */
 void session_log_end(struct session *s);
+void sessions_report(struct sessions *all); /* what had no line of its own */
 
 void session_say(struct session *s, const char *text); /* just that */
 /* The final reply to s->verb: counted, and logged if it is a refusal. */
 void session_reply(struct session *s, const char *text);
-int64_t session_patience_ms(const struct session *s);
 void session_set_deadline(struct session *s);
 void session_drop_message(struct session *s);
 /* End the session with a reply that no command asked for.  returns CLOSING */

@@ -105,9 +105,11 @@ struct sessions {
 	LIST_HEAD(session_list, session) list;
 	bool stopping;
 	struct buf text; /* scratch: content being decoded */
-	/* Ended without a command, and not reported yet. */
-	uint64_t silent;
+	/* For the log, of the minute that ends with the report. */
+	uint64_t silent; /* sessions that ended without a command */
 	struct peer last_silent;
+	uint64_t refusals;
+	struct peer last_refused;
 	struct timer report;
 };
 

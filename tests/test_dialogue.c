@@ -315,7 +315,7 @@ static const struct {
 	{ "BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n", "220 250 503 250 open",
 	    NULL }, /* B33 */
 	{ "MAIL FROM:<>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
-	    "220 250 250 554 250 open", NULL },
+	    "220 250 250 503 250 open", NULL },
 	{ "MAIL FROM:<>\r\nRCPT TO:<x@>\r\nBDAT 6 LAST\r\nQUIT\r\n",
 	    "220 250 250 501 554 open", NULL },            /* B34 */
 	{ ENVELOPE "DATA\r\n.\r\nBDAT 6 LAST\r\nQUIT\r\n", /* B35 */

@@ -357,6 +357,83 @@ connections_without_a_command_are_summed_up(void **state)
 	    "localhost[127.0.0.1]\n");
 }
 
+static unsigned
+times_logged(const char *text)
+{
+	const char *at = buf_text(&world.log);
+	unsigned n = 0;
+
+	for (; (at = strstr(at, text)) != NULL; at++)
+		n++;
+	return n;
+}
+
+static void
+be_rejected(unsigned times)
+{
+	struct buf replies = { 0 };
+
+	while (times-- > 0) {
+		int fd = open_session();
+
+		(void)tell_text(fd, "X\r\n", &replies);
+		assert_non_null(strstr(buf_text(&replies), "\r\n500 5.5.2 "));
+		buf_clear(&replies);
+		(void)close(fd);
+		turn();
+	}
+	buf_free(&replies);
+}
+
+/* K14 */
+static void
+rejects_beyond_a_hundred_a_minute_are_summed_up(void **state)
+{
+	int minute;
+
+	(void)state;
+	for (minute = 0; minute < 2; minute++) {
+		buf_clear(&world.log);
+		be_rejected(LIMIT_REJECT_LINES - 1);
+		assert_int_equal(times_logged("reject:"),
+		    LIMIT_REJECT_LINES - 1);
+		be_rejected(1);
+		assert_int_equal(times_logged("reject:"), LIMIT_REJECT_LINES);
+		be_rejected(2);
+		assert_int_equal(times_logged("reject:"), LIMIT_REJECT_LINES);
+		assert_int_equal(times_logged("more commands"), 0);
+		pass(60);
+		assert_true(
+		    logged("smtpd: 2 more commands were rejected within "
+			   "a minute, the last from userid 1000\n"));
+	}
+	be_rejected(LIMIT_REJECT_LINES);
+	pass(60);
+	assert_int_equal(times_logged("more commands"), 1);
+}
+
+/* B37: a deadline set while seats were many asks for the rate of that time. */
+static void
+the_rate_is_that_of_the_time_it_was_asked_for(void **state)
+{
+	struct buf replies = { 0 }, text = { 0 };
+	int fd[5], i;
+
+	(void)state;
+	buf_printf(&text, "%*s", 500 * 30, "\r\n");
+	for (i = 0; i < 5; i++)
+		fd[i] = open_session();
+	(void)tell_text(fd[0], HELLO ENVELOPE "DATA\r\n", &replies);
+	assert_true(tell(fd[0], buf_span(&text), &replies));
+	for (i = 1; i < 5; i++)
+		(void)close(fd[i]);
+	pass(30);
+	assert_true(settle_down(fd[0], &replies));
+	(void)close(fd[0]);
+	buf_free(&replies);
+	buf_free(&text);
+}
+
 int
 main(void)
 {
@@ -370,6 +447,7 @@ main(void)
 		TEST(a_command_buys_time),
 		TEST(patience_is_short_when_seats_are_few),
 		TEST(content_has_to_keep_a_rate),
+		TEST(the_rate_is_that_of_the_time_it_was_asked_for),
 		TEST(a_client_that_does_not_read_is_bounded_in_memory_and_time),
 		TEST(a_stop_lets_messages_end_and_takes_no_new_ones),
 		TEST(replies_reach_a_client_that_closed_its_own_side),
@@ -378,6 +456,7 @@ main(void)
 		TEST(log_lines_are_those_of_postfix),
 		TEST(what_comes_from_outside_cannot_forge_a_line),
 		TEST(connections_without_a_command_are_summed_up),
+		TEST(rejects_beyond_a_hundred_a_minute_are_summed_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
