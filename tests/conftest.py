@@ -1,10 +1,12 @@
 """Fixtures of the end-to-end tests: see harness.py and relayhost.py."""
 
+import contextlib
 import email
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 # pylint: disable=wrong-import-position
 from callers import BODY, TO
+from dialogue import Server
 from harness import (BIN, PASSWORD, PEERS, ROOT, TIMEOUT, USER, Daemon,
                      assert_valid, crlf, private)
 from relayhost import Authority, Relayhost
@@ -165,3 +168,30 @@ def arrived(host, daemon):
     yield compare
     daemon.stop()
     assert len(host.messages) <= 1 and not daemon.queued()
+
+
+@pytest.fixture(scope="module")
+def server(authority):
+    """One daemon for all rows of a module: see dialogue.py."""
+    path = make_directory()
+    one = Server(
+        path, authority, aliases="postmaster: pm@example.com\n",
+        listen='listen "127.0.0.2:0" { bare_newline = "reject" }\n'
+               'listen "127.0.0.3:0" { allow = {"127.0.0.9"} }\n')
+    yield one
+    one.close()
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def frozen():
+    """with frozen(daemon): what is sent to it meanwhile is there at once when
+    it goes on."""
+    @contextlib.contextmanager
+    def freeze(daemon):
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(daemon.process.pid, signal.SIGCONT)
+    return freeze

@@ -357,7 +357,9 @@ class Session:
             self.chunks = None
 
     def on_rcpt(self, argument):
-        match = re.match(r"TO:<(.*?)>", argument, re.I)
+        # A '>' in quotes is part of the address.
+        match = re.match(r'TO:<((?:"(?:\\.|[^"\\])*"|[^">])*)>', argument,
+                         re.I)
         if match is None or self.message is None:
             self.reply("RCPT", "503 5.5.1 RCPT is not due", argument)
         elif self.reply("RCPT", "250 2.1.5 ok", argument).startswith("2"):
