@@ -153,6 +153,39 @@ span_text(struct span s)
 	return text;
 }
 
+size_t
+span_utf8(struct span s)
+{
+	unsigned char c = (unsigned char)s.data[0];
+	size_t len = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+	uint32_t code = c < 0x80 ? c : c & (0x7fu >> len);
+	size_t i;
+
+	if ((c >= 0x80 && c < 0xc2) || c > 0xf4 || s.len < len)
+		return 0;
+	for (i = 1; i < len; i++) {
+		if ((s.data[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (s.data[i] & 0x3f);
+	}
+	if ((len == 3 && code < 0x800) || (len == 4 && code < 0x10000) ||
+	    (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff)
+		return 0;
+	return len;
+}
+
+bool
+span_is_utf8(struct span s)
+{
+	size_t len = 1;
+
+	while (s.len > 0 && len > 0) {
+		len = span_utf8(s);
+		s = span_from(s, len);
+	}
+	return len > 0;
+}
+
 /* ---- buffers ---- */
 
 void
@@ -282,41 +315,7 @@ buf_add_escaped(struct buf *b, struct span s)
 	}
 }
 
-/* ---- UTF-8, and JSON (RFC 8259, section 7) ---- */
-
-/* The length of the valid UTF-8 sequence at the start of s (RFC 3629), or 0. */
-static size_t
-utf8_length(struct span s)
-{
-	unsigned char c = (unsigned char)s.data[0];
-	size_t len = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-	uint32_t code = c < 0x80 ? c : c & (0x7fu >> len);
-	size_t i;
-
-	if ((c >= 0x80 && c < 0xc2) || c > 0xf4 || s.len < len)
-		return 0;
-	for (i = 1; i < len; i++) {
-		if ((s.data[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | (s.data[i] & 0x3f);
-	}
-	if ((len == 3 && code < 0x800) || (len == 4 && code < 0x10000) ||
-	    (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff)
-		return 0;
-	return len;
-}
-
-bool
-span_is_utf8(struct span s)
-{
-	size_t len = 1;
-
-	while (s.len > 0 && len > 0) {
-		len = utf8_length(s);
-		s = span_from(s, len);
-	}
-	return len > 0;
-}
+/* ---- JSON (RFC 8259, section 7) ---- */
 
 void
 buf_add_json(struct buf *b, struct span s)
@@ -324,7 +323,7 @@ buf_add_json(struct buf *b, struct span s)
 	buf_add_char(b, '"');
 	while (s.len > 0) {
 		unsigned char c = (unsigned char)s.data[0];
-		size_t len = utf8_length(s);
+		size_t len = span_utf8(s);
 
 		if (len == 0) {
 			buf_add_text(b, "\\ufffd");

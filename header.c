@@ -9,6 +9,10 @@
 
 #include <string.h>
 
+/* The longest encoded word that we make: RFC 2047, section 2, has 75, and 76
+ * for a line, which begins with the field's name. */
+enum { ENCODED_WORD = 64 };
+
 /* ---- fields ---- */
 
 static bool
@@ -151,6 +155,26 @@ header_has(struct span header, struct span name)
 	return false;
 }
 
+/* Those that may stand there only once (RFC 5322, 3.6). */
+void
+header_repeated(struct span header, struct buf *names)
+{
+	static const char *const once[] = { "From", "Date", "Message-ID", "To",
+		"Cc", "Sender", "Reply-To", "Subject" };
+	unsigned seen[sizeof(once) / sizeof(once[0])] = { 0 };
+	struct header_field field;
+	size_t i;
+
+	while (header_next(&header, &field)) {
+		for (i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
+			if (span_equal_nocase(field.name, span_of(once[i])) &&
+			    ++seen[i] == 2)
+				buf_printf(names, "%s%s",
+				    names->len == 0 ? "" : ", ", once[i]);
+		}
+	}
+}
+
 /* ---- quoting ---- */
 
 void
@@ -180,26 +204,94 @@ is_encoded(struct span text)
 	return text.len > 0 && memmem(text.data, text.len, "=?", 2) != NULL;
 }
 
-void
-header_add_phrase(struct buf *out, struct span text)
+static bool
+is_control(char c)
+{
+	return (c >= '\0' && c < ' ') || c == 0x7f;
+}
+
+static void
+add_quoted(struct buf *out, struct span text)
 {
 	size_t i;
 
-	if (is_encoded(text)) {
-		buf_add(out, text);
-		return;
-	}
 	buf_add_char(out, '"');
 	for (i = 0; i < text.len; i++) {
 		char c = text.data[i];
 
 		if (c == '"' || c == '\\')
 			buf_add_char(out, '\\');
-		if ((c >= '\0' && c < ' ') || c == 0x7f)
-			c = ' ';
-		buf_add_char(out, c);
+		buf_add_char(out, is_control(c) ? ' ' : c);
 	}
 	buf_add_char(out, '"');
+}
+
+/* Append an octet as it is written inside of an encoded word that stands in a
+ * phrase (RFC 2047, sections 4.2 and 5 (3)). */
+static void
+add_encoded(struct buf *out, char c)
+{
+	if (c == ' ' || is_control(c))
+		buf_add_char(out, '_');
+	else if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+	    (c >= 'a' && c <= 'z') || c == '-')
+		buf_add_char(out, c);
+	else
+		buf_printf(out, "=%02X", (unsigned char)c);
+}
+
+/* How the text is encoded; NULL: it is ASCII.  RFC 1428 has a name for what
+ * nobody can tell. */
+static const char *
+charset(struct span text)
+{
+	const char *name = NULL;
+	size_t len;
+
+	for (; text.len > 0; text = span_from(text, len)) {
+		len = span_utf8(text);
+		if (len == 0)
+			return "unknown-8bit";
+		if (len > 1)
+			name = "utf-8";
+	}
+	return name;
+}
+
+/* As many encoded words as it takes; none is cut inside of a character. */
+static void
+add_encoded_words(struct buf *out, struct span text, const char *name)
+{
+	size_t len, i, begin = out->len;
+
+	buf_printf(out, "=?%s?q?", name);
+	for (; text.len > 0; text = span_from(text, len)) {
+		len = span_utf8(text);
+		if (len == 0)
+			len = 1;
+		if (out->len - begin + len * strlen("=00") + strlen("?=") >
+		    ENCODED_WORD) {
+			buf_add_text(out, "?=\r\n\t");
+			begin = out->len;
+			buf_printf(out, "=?%s?q?", name);
+		}
+		for (i = 0; i < len; i++)
+			add_encoded(out, text.data[i]);
+	}
+	buf_add_text(out, "?=");
+}
+
+void
+header_add_phrase(struct buf *out, struct span text)
+{
+	const char *name = charset(text);
+
+	if (is_encoded(text))
+		buf_add(out, text);
+	else if (name != NULL)
+		add_encoded_words(out, text, name);
+	else
+		add_quoted(out, text);
 }
 
 /* ---- address lists (RFC 5322, 3.2.2 to 3.4 and 4.4) ---- */

@@ -359,6 +359,19 @@ log_message_id(const struct draft *d, struct span header)
 	buf_free(&text);
 }
 
+/* Such a header is passed on: who reads it may make sense of it, or refuse. */
+static void
+log_repeated(const struct draft *d, struct span header)
+{
+	struct buf names = { 0 };
+
+	header_repeated(header, &names);
+	if (names.len > 0)
+		log_info("cleanup", "%s: more than one header field: %s", d->id,
+		    buf_text(&names));
+	buf_free(&names);
+}
+
 static const char *
 protocol(const struct draft_facts *facts)
 {
@@ -394,6 +407,7 @@ store_head(struct draft *d)
 		goto out;
 	}
 	log_message_id(d, buf_span(&header));
+	log_repeated(d, buf_span(&header));
 	buf_add_text(&header, "\r\n");
 	d->envelope.arrived_ms = facts.wall_ms;
 	msg_envelope(d->msg, &d->envelope);

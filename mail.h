@@ -172,6 +172,8 @@ void smtp_encode_dots(bool *line_start, struct span in, struct buf *out);
  */
 bool header_end(struct span text, size_t *scanned, size_t *header, size_t *body);
 bool header_has(struct span header, struct span name); /* "From" */
+/* Append "From, Date": the fields of which there is one too many. */
+void header_repeated(struct span header, struct buf *names);
 
 /* The addresses of one list, as on the command line ("A <a@b>, c"), appended
  * to out; false, with some of them in out, when any is not valid. */
@@ -184,7 +186,8 @@ bool address_list(struct span list, struct strings *out);
 const char *header_recipients(struct span header, struct strings *out);
 
 /* Append text as a display name (RFC 5322, 3.2.5): quoted, on one line; as it
- * is when it is made of encoded words, which quotes would disarm. */
+ * is when it is made of encoded words, which quotes would disarm; what is not
+ * ASCII as encoded words, one a line (RFC 2047). */
 void header_add_phrase(struct buf *out, struct span text);
 
 /* ---- aliases.c: where mail for local names goes ---------------------------- */

@@ -98,6 +98,9 @@ bool span_is_utf8(struct span s);	/* valid (RFC 3629) */
  * tail empty. */
 bool span_cut(struct span s, char c, struct span *head, struct span *tail);
 char *span_text(struct span s); /* an owned, NUL-terminated copy */
+/* Octets of the valid UTF-8 character at the start of s, which is not empty
+ * (RFC 3629, section 4); 1 for ASCII, 0: there is none. */
+size_t span_utf8(struct span s);
 
 void buf_free(struct buf *b);	/* frees the content; b is empty afterwards */
 void buf_wipe(struct buf *b);	/* the same for secrets: zeroed first */

@@ -164,13 +164,13 @@ take_argument(struct options *o, char **argv, int *at)
 	const char *p, *value;
 
 	for (p = argv[*at] + 1; *p != '\0'; p++) {
-		if (strchr("cGIimnstUvx", *p) != NULL) {
+		if (strchr("cGIimnsTtUvx", *p) != NULL) {
 			take_flag(o, *p);
 			continue;
 		}
-		if (strchr("dDq", *p) != NULL) /* values attached only */
+		if (strchr("dq", *p) != NULL) /* values attached only */
 			return take_value(o, *p, p + 1);
-		if (strchr("ABbCeFfhLMNOopRrVX", *p) == NULL) {
+		if (strchr("ABbCDeFfhLMNOopRrVX", *p) == NULL) {
 			(void)refuse(EX_USAGE, "there is no option ",
 			    argv[*at]);
 			return false;
@@ -348,7 +348,7 @@ hand_over(const struct options *o, const struct mail *mail,
 static int
 deliver(const struct options *o, char **arguments)
 {
-	struct message m = { .file = -1 };
+	struct message m = { .file = -1, .ask_limit = talk_size_limit };
 	struct buf sender = { 0 }, told = { 0 };
 	struct mail mail = { 0 };
 	int status;
@@ -401,7 +401,7 @@ verify(const struct options *o, char **arguments)
 	strings_free(&mail.recipients);
 	buf_free(&sender);
 	buf_free(&told);
-	return status == EX_OK || status == EX_TEMPFAIL ? status : EX_NOUSER;
+	return status;
 }
 
 static int

@@ -13,10 +13,15 @@
 enum {
 	MESSAGE_IN_MEMORY = 1 << 20,
 	MESSAGE_MAX = 1 << 30, /* whatever the daemon takes */
+	LIMIT_NAME = 256,      /* of a full name: what follows is cut off */
 };
 
-/* All zero but file, which is -1, before message_read(). */
+/* All zero but file, which is -1, and ask_limit before message_read(). */
 struct message {
+	/* How much the daemon takes, 0 if that can't be told; asked for when
+	 * the text does not fit in memory. */
+	uint64_t (*ask_limit)(void);
+	uint64_t limit;  /* 0: not known */
 	struct buf top;  /* what is put before the text */
 	struct buf text; /* its first MESSAGE_IN_MEMORY octets */
 	size_t skip;     /* octets at its start that are not sent */
@@ -39,10 +44,12 @@ struct talk {
 	int fd;       /* -1 before talk_open() */
 	pid_t child;  /* "relayd --stdio" when the daemon is down; else 0 */
 	bool verbose; /* show the dialogue on stderr */
+	bool hurry;   /* wait neither for the daemon nor long for replies */
 	bool quit;    /* QUIT has been said */
 	bool closed;  /* nothing more can be read, nor may be written */
 	unsigned can; /* SMTP_CAN_* */
 	uint64_t size_limit;     /* 0: not told */
+	int64_t deadline_ms;     /* for the replies to what was sent last */
 	struct buf input;        /* what was read ... */
 	size_t used;             /* ... and how much of it has been looked at */
 	struct smtp_reply reply; /* the last one */
@@ -53,7 +60,7 @@ int64_t now_ms(void); /* CLOCK_MONOTONIC */
 void program_path(const char *name, struct buf *path);
 
 /* Connect to the submission socket; wait for the daemon to come up, or do
- * without it where this user may. */
+ * without it where this user may, unless in a hurry. */
 int talk_open(struct talk *t, struct buf *error);
 /* Copy SMTP from and to standard input and output, instead of what follows. */
 int talk_copy(struct talk *t);
@@ -77,5 +84,8 @@ int talk_envelope(struct talk *t, const struct mail *mail, struct buf *told);
 int talk_content(struct talk *t, const struct message *m, struct buf *error);
 /* End the dialogue; a transaction that is open is given up. */
 void talk_close(struct talk *t);
+/* The largest message that the daemon takes, octets; 0: it does not tell, or
+ * is not there. */
+uint64_t talk_size_limit(void);
 
 #endif

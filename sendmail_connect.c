@@ -17,6 +17,7 @@
 
 enum {
 	CONNECT_WAIT = 5 * 60,
+	HURRY_WAIT = 1,
 	DOWN_WAIT_MS = 10 * 1000, /* a restart of the daemon takes less */
 	PAUSE_MIN_MS = 10,
 	PAUSE_MAX_MS = 500,
@@ -51,9 +52,9 @@ program_path(const char *name, struct buf *path)
 }
 
 static int
-connect_once(const struct sockaddr_un *address)
+connect_once(const struct sockaddr_un *address, time_t wait)
 {
-	const struct timeval patience = { .tv_sec = CONNECT_WAIT };
+	const struct timeval patience = { .tv_sec = wait };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd == -1)
@@ -81,7 +82,7 @@ connect_patiently(const struct sockaddr_un *address)
 	bool wait = wanted == NULL || strcmp(wanted, "0") != 0;
 	int64_t deadline_ms = now_ms() + (wait ? DOWN_WAIT_MS : 0);
 	long pause_ms = PAUSE_MIN_MS;
-	int fd = connect_once(address);
+	int fd = connect_once(address, CONNECT_WAIT);
 
 	while (fd == -1 && is_down(errno) && now_ms() < deadline_ms) {
 		struct timespec pause = { .tv_nsec = pause_ms * 1000000 };
@@ -89,7 +90,7 @@ connect_patiently(const struct sockaddr_un *address)
 		(void)nanosleep(&pause, NULL);
 		pause_ms =
 		    pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
-		fd = connect_once(address);
+		fd = connect_once(address, CONNECT_WAIT);
 	}
 	return fd;
 }
@@ -163,9 +164,10 @@ talk_open(struct talk *t, struct buf *error)
 		return EX_CONFIG;
 	}
 	memcpy(address.sun_path, path, strlen(path));
-	t->fd = connect_patiently(&address);
+	t->fd = t->hurry ? connect_once(&address, HURRY_WAIT)
+			 : connect_patiently(&address);
 	reason = errno;
-	if (t->fd == -1 && is_down(reason))
+	if (t->fd == -1 && !t->hurry && is_down(reason))
 		t->fd = open_without(t);
 	if (t->fd != -1)
 		return EX_OK;

@@ -11,6 +11,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+enum { LINE_WANTED = 74 }; /* less than 76 by what is around an address */
+
 uint64_t
 message_size(const struct message *m)
 {
@@ -31,6 +33,17 @@ make_file(struct message *m, struct buf *error)
 	return EX_CANTCREAT;
 }
 
+/* Memory is full: from here on it matters how long the message may be. */
+static int
+spill(struct message *m, struct buf *error)
+{
+	if (m->ask_limit != NULL)
+		m->limit = m->ask_limit();
+	if (m->limit == 0 || m->limit > MESSAGE_MAX)
+		m->limit = MESSAGE_MAX;
+	return make_file(m, error);
+}
+
 static int
 keep(struct message *m, struct span piece, struct buf *error)
 {
@@ -43,14 +56,14 @@ keep(struct message *m, struct span piece, struct buf *error)
 	if (rest.len == 0)
 		return EX_OK;
 	if (m->file == -1)
-		status = make_file(m, error);
+		status = spill(m, error);
 	if (status == EX_OK && write_all(m->file, rest) == -1) {
 		buf_printf(error, "can't write the temporary file: %s\n",
 		    strerror(errno));
 		status = EX_IOERR;
 	}
 	m->file_size += rest.len;
-	if (status == EX_OK && message_size(m) > MESSAGE_MAX) {
+	if (status == EX_OK && message_size(m) > m->limit) {
 		buf_add_text(error, "message too big\n");
 		status = EX_UNAVAILABLE;
 	}
@@ -120,14 +133,29 @@ message_read(struct message *m, int fd, bool dot_ends, struct buf *error)
 	return status;
 }
 
+/* At most LIMIT_NAME octets, and no character cut in two. */
+static struct span
+cut_name(struct span name)
+{
+	size_t len = span_first(name, LIMIT_NAME).len;
+
+	while (len > 0 && len < name.len && (name.data[len] & 0xc0) == 0x80)
+		len--;
+	return span_trim(span_first(name, len));
+}
+
 void
 message_add_from(struct message *m, struct span name, const char *address)
 {
 	m->skip = leading_noise(buf_span(&m->text));
 	buf_add_text(&m->top, "From: ");
+	name = cut_name(name);
 	if (name.len > 0) {
 		header_add_phrase(&m->top, name);
-		buf_printf(&m->top, " <%s>\r\n", address);
+		/* RFC 5322, 2.1.1, and for encoded words RFC 2047, 2. */
+		buf_printf(&m->top, "%s<%s>\r\n",
+		    m->top.len + strlen(address) < LINE_WANTED ? " " : "\r\n\t",
+		    address);
 	} else {
 		buf_printf(&m->top, "%s\r\n", address);
 	}

@@ -14,11 +14,19 @@
 
 enum {
 	REPLY_WAIT_MS = 5 * 60 * 1000,
+	HURRY_WAIT_MS = 1000,
 	GOODBYE_WAIT_MS = 1000,
 	PIECE = 64 << 10,
 };
 
 /* ---- reading and writing ---- */
+
+/* The peer has done something, or is to: its time begins anew. */
+static void
+set_deadline(struct talk *t)
+{
+	t->deadline_ms = now_ms() + (t->hurry ? HURRY_WAIT_MS : REPLY_WAIT_MS);
+}
 
 /* Wait for the peer; returns what it is ready for, 0 when time is over. */
 static int
@@ -76,14 +84,14 @@ static int
 send_all(struct talk *t, struct span text, size_t replies, struct buf *error)
 {
 	size_t room = (replies + 1) * LIMIT_REPLY_LINE;
-	int64_t deadline_ms = now_ms() + REPLY_WAIT_MS;
 	ssize_t n;
 	short events;
 	int ready;
 
+	set_deadline(t);
 	while (text.len > 0 && !t->closed) {
 		events = t->input.len < room ? POLLIN | POLLOUT : POLLOUT;
-		ready = wait_for(t, events, deadline_ms);
+		ready = wait_for(t, events, t->deadline_ms);
 		if (ready == 0) {
 			buf_add_text(error, "relayd takes no more data\n");
 			t->closed = true;
@@ -100,7 +108,7 @@ send_all(struct talk *t, struct span text, size_t replies, struct buf *error)
 		}
 		if (n > 0) {
 			text = span_from(text, (size_t)n);
-			deadline_ms = now_ms() + REPLY_WAIT_MS;
+			set_deadline(t);
 		}
 	}
 	return EX_OK;
@@ -122,8 +130,7 @@ next_line(struct talk *t, struct span *line)
 }
 
 static int
-read_line(struct talk *t, int64_t deadline_ms, struct span *line,
-    struct buf *error)
+read_line(struct talk *t, struct span *line, struct buf *error)
 {
 	while (!next_line(t, line)) {
 		if (t->input.len - t->used > LIMIT_REPLY_LINE) {
@@ -134,7 +141,7 @@ read_line(struct talk *t, int64_t deadline_ms, struct span *line,
 			buf_add_text(error, "relayd closed the connection\n");
 			return EX_TEMPFAIL;
 		}
-		if (wait_for(t, POLLIN, deadline_ms) == 0) {
+		if (wait_for(t, POLLIN, t->deadline_ms) == 0) {
 			buf_add_text(error, "relayd does not answer\n");
 			return EX_TEMPFAIL;
 		}
@@ -147,13 +154,12 @@ read_line(struct talk *t, int64_t deadline_ms, struct span *line,
 static int
 read_reply(struct talk *t, bool ehlo, struct buf *error)
 {
-	int64_t deadline_ms = now_ms() + REPLY_WAIT_MS;
 	enum smtp_reply_state state = SMTP_REPLY_MORE;
 	struct span line;
 
 	t->reply = (struct smtp_reply){ 0 };
 	while (state == SMTP_REPLY_MORE) {
-		if (read_line(t, deadline_ms, &line, error) != EX_OK)
+		if (read_line(t, &line, error) != EX_OK)
 			return EX_TEMPFAIL;
 		show(t, "", line);
 		state = smtp_reply_line(&t->reply, line);
@@ -248,8 +254,10 @@ expect_silence(const struct talk *t, struct buf *error)
 int
 talk_greet(struct talk *t, struct buf *error)
 {
-	int status = expect_ok(t, false, error);
+	int status;
 
+	set_deadline(t);
+	status = expect_ok(t, false, error);
 	if (status == EX_OK) {
 		show(t, ">>> ", SPAN("EHLO localhost"));
 		status = send_all(t, SPAN("EHLO localhost\r\n"), 1, error);
@@ -310,7 +318,23 @@ show_lines(const struct talk *t, struct span lines)
 		show(t, ">>> ", span_trim(line));
 }
 
-/* Read the replies to RCPT; returns the exit status for the first refusal. */
+/* Append what is known of a recipient, in Sendmail's words. */
+static void
+tell_verified(struct buf *out, const char *address, const char *refusal)
+{
+	buf_add_escaped(out, span_of(address));
+	buf_add_text(out, "... ");
+	if (refusal != NULL) {
+		buf_add_escaped(out, span_of(refusal));
+	} else {
+		buf_add_text(out, "deliverable: mailer relay, user ");
+		buf_add_escaped(out, span_of(address));
+	}
+	buf_add_char(out, '\n');
+}
+
+/* Read the replies to RCPT; returns the exit status for the first refusal,
+ * even when the daemon has hung up on so many. */
 static int
 read_recipients(struct talk *t, const struct mail *mail, struct buf *told)
 {
@@ -318,13 +342,16 @@ read_recipients(struct talk *t, const struct mail *mail, struct buf *told)
 	size_t i;
 
 	for (i = 0; i < mail->recipients.count; i++) {
+		const char *address = mail->recipients.item[i];
+
 		if (read_reply(t, false, told) != EX_OK)
-			return EX_TEMPFAIL;
+			return first == EX_OK ? EX_TEMPFAIL : first;
 		status = reply_exit(&t->reply);
-		if (status != EX_OK)
-			tell(told, mail->recipients.item[i], t->reply.text);
-		else if (mail->verify)
-			tell(told, mail->recipients.item[i], "deliverable");
+		if (mail->verify)
+			tell_verified(told, address,
+			    status == EX_OK ? NULL : t->reply.text);
+		else if (status != EX_OK)
+			tell(told, address, t->reply.text);
 		if (first == EX_OK)
 			first = status;
 	}
@@ -457,4 +484,18 @@ talk_close(struct talk *t)
 			continue;
 	buf_free(&t->input);
 	buf_free(&error);
+}
+
+uint64_t
+talk_size_limit(void)
+{
+	struct talk t = { .fd = -1, .hurry = true };
+	struct buf unused = { 0 };
+	uint64_t limit = 0;
+
+	if (talk_open(&t, &unused) == EX_OK && talk_greet(&t, &unused) == EX_OK)
+		limit = t.size_limit;
+	talk_close(&t);
+	buf_free(&unused);
+	return limit;
 }

@@ -110,27 +110,13 @@ smtp_bdat(struct span arg, uint64_t *octets, bool *last)
 
 /* ---- addresses ---- */
 
-/* Octets of the UTF-8 character that s begins with (RFC 3629, section 4);
- * 0: it is none, or ASCII. */
+/* Octets of the character beyond ASCII that s begins with; 0: it is none. */
 static size_t
 utf8_length(struct span s)
 {
-	static const uint32_t lowest[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	unsigned char lead = (unsigned char)s.data[0];
-	size_t i, len = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-	uint32_t code = lead & (0x7fu >> len);
+	size_t len = span_utf8(s);
 
-	if (lead < 0xc2 || lead > 0xf4 || s.len < len)
-		return 0;
-	for (i = 1; i < len; i++) {
-		if (((unsigned char)s.data[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | ((unsigned char)s.data[i] & 0x3f);
-	}
-	if (code < lowest[len] || code > 0x10ffff ||
-	    (code >= 0xd800 && code <= 0xdfff))
-		return 0;
-	return len;
+	return len > 1 ? len : 0;
 }
 
 /* Is it made of letters, digits, these marks, and UTF-8 if flags say so? */

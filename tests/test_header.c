@@ -352,6 +352,33 @@ header_recipients_takes_to_cc_and_bcc(void **state)
 	}
 }
 
+/* ---- fields that stand there twice ---- */
+
+static const struct {
+	const char *header;
+	const char *names;
+} repeated[] = {
+	{ "", "" },
+	{ "From: a\r\nTo: b\r\nReceived: x\r\nReceived: y\r\n", "" },
+	{ "To: a\r\nFrom: b\r\nTO : a\r\n\tTo: c\r\nto:\r\n", "To" },
+	{ "Date: x\r\nFrom: a\r\nFrom: b\r\nDate: y\r\n", "From, Date" },
+};
+
+static void
+d17_repeated_fields_are_named_once(void **state)
+{
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < CASES(repeated); i++) {
+		struct buf names = { NULL, 0, 0 };
+
+		header_repeated(span_of(repeated[i].header), &names);
+		assert_string_equal(buf_text(&names), repeated[i].names);
+		buf_free(&names);
+	}
+}
+
 /* ---- quoting ---- */
 
 static const struct {
@@ -363,13 +390,15 @@ static const struct {
 	{ "a \"b\" \\c", "\"a \\\"b\\\" \\\\c\"" },
 	{ "x\r\nBcc: e@x.example", "\"x  Bcc: e@x.example\"" }, /* C13 */
 	{ "\x1b[31m\x7f", "\" [31m \"" },
-	{ "J\xc3\xbcrgen", "\"J\xc3\xbcrgen\"" },
+	{ "J\xc3\xbcrgen", "=?utf-8?q?J=C3=BCrgen?=" }, /* C34 */
+	{ "\xe2\x82\xac_= ?\"\n", "=?utf-8?q?=E2=82=AC=5F=3D_=3F=22_?=" },
+	{ "J\xfcrgen \xc3", "=?unknown-8bit?q?J=FCrgen_=C3?=" },
 	{ "=?utf-8?q?J=C3=BCrgen?=", "=?utf-8?q?J=C3=BCrgen?=" },
 	{ "=?x?=, <a@b>", "\"=?x?=, <a@b>\"" },
 };
 
 static void
-a_phrase_is_always_one_quoted_line(void **state)
+a_phrase_is_quoted_or_encoded(void **state)
 {
 	size_t i;
 
@@ -381,6 +410,34 @@ a_phrase_is_always_one_quoted_line(void **state)
 		assert_string_equal(buf_text(&out), phrases[i].phrase);
 		buf_free(&out);
 	}
+}
+
+/* RFC 2047, section 2 and 5 (3): short lines, whole characters. */
+static void
+c34_a_long_name_becomes_several_encoded_words(void **state)
+{
+	struct buf name = { NULL, 0, 0 }, out = { NULL, 0, 0 };
+	struct span rest, line, end = SPAN("=E2=82=AC?=");
+	size_t i, words = 0;
+	bool more;
+
+	(void)state;
+	for (i = 0; i < 40; i++)
+		buf_add_text(&name, i == 0 ? "x" : "\xe2\x82\xac");
+	header_add_phrase(&out, buf_span(&name));
+	rest = buf_span(&out);
+	do {
+		more = span_cut(rest, '\n', &line, &rest);
+		line = span_trim(line);
+		assert_true(line.len <= 64);
+		assert_true(span_starts_nocase(line, SPAN("=?utf-8?q?")));
+		assert_true(
+		    span_equal(span_from(line, line.len - end.len), end));
+		words++;
+	} while (more);
+	assert_true(words > 4);
+	buf_free(&name);
+	buf_free(&out);
 }
 
 int
@@ -397,7 +454,9 @@ main(void)
 		cmocka_unit_test(d12_nesting_is_read_in_one_pass),
 		cmocka_unit_test(d12_a_comment_may_nest_100000_deep),
 		cmocka_unit_test(header_recipients_takes_to_cc_and_bcc),
-		cmocka_unit_test(a_phrase_is_always_one_quoted_line),
+		cmocka_unit_test(d17_repeated_fields_are_named_once),
+		cmocka_unit_test(a_phrase_is_quoted_or_encoded),
+		cmocka_unit_test(c34_a_long_name_becomes_several_encoded_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

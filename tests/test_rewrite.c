@@ -26,12 +26,15 @@
 #define FULL       "From: a@b.example\r\nDate: x\r\nMessage-ID: y\r\n"
 #define FROM       "alerts@example.com"
 
+static bool random_wanted;
+
+uint64_t __real_random_bits(void);
 uint64_t __wrap_random_bits(void);
 
 uint64_t
 __wrap_random_bits(void)
 {
-	return 0xab;
+	return random_wanted ? __real_random_bits() : 0xab;
 }
 
 static void
@@ -889,6 +892,44 @@ use_utc(void **state)
 	return 0;
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, 16);
+}
+
+/* A million at the same instant, and each under the same queue id: that is
+ * also a second daemon, and a clock that was set back. */
+static void
+d19_message_ids_are_unique(void **state)
+{
+	enum { IDS = 1000000, LEN = 16 };
+	struct rewrite_rules rules = rules_with(NULL);
+	struct span before = SPAN("Message-ID: <ID.");
+	char(*ids)[LEN] = mem_array(NULL, IDS, LEN);
+	struct buf out = { NULL, 0, 0 };
+	size_t i;
+
+	(void)state;
+	random_wanted = true;
+	for (i = 0; i < IDS; i++) {
+		const char *id;
+
+		buf_clear(&out);
+		assert_null(rewrite_header(&rules, &facts,
+		    SPAN("From: a@b.example\r\nDate: x\r\n"), &out));
+		id = memmem(out.data, out.len, before.data, before.len);
+		assert_non_null(id);
+		memcpy(ids[i], id + before.len, LEN);
+	}
+	random_wanted = false;
+	buf_free(&out);
+	qsort(ids, IDS, LEN, compare_ids);
+	for (i = 1; i < IDS; i++)
+		assert_memory_not_equal(ids[i - 1], ids[i], LEN);
+	free(ids);
+}
+
 int
 main(void)
 {
@@ -907,6 +948,7 @@ main(void)
 		cmocka_unit_test(a_missing_from_is_made_of_the_sender),
 		cmocka_unit_test(d5_missing_fields_are_added),
 		cmocka_unit_test(a_message_id_has_a_domain_with_a_dot),
+		cmocka_unit_test(d19_message_ids_are_unique),
 		cmocka_unit_test(received_names_the_only_recipient),
 		cmocka_unit_test(b41_over_50_received_are_a_loop),
 		cmocka_unit_test(b22_a_nul_is_refused),

@@ -654,7 +654,8 @@ def test_verify_tells_each_recipient(place):
                 "550 5.1.1 unknown")
     result = place.run("-bv", "a", "b")
     assert result.returncode == NOUSER
-    assert result.stdout == b"a: deliverable\nb: 550 5.1.1 unknown\n"
+    assert result.stdout == (b"a... deliverable: mailer relay, user a\n"
+                             b"b... 550 5.1.1 unknown\n")
     assert_nothing_sent(place)
 
 
