@@ -93,7 +93,6 @@ bool span_equal(struct span a, struct span b);
 bool span_equal_nocase(struct span a, struct span b);	/* ASCII */
 bool span_starts_nocase(struct span s, struct span prefix);
 struct span span_trim(struct span s);	/* no SP, TAB, CR, LF at the ends */
-bool span_is_utf8(struct span s);	/* valid (RFC 3629) */
 /* Split at the first c: true, head and tail without it.  Else false, head = s,
  * tail empty. */
 bool span_cut(struct span s, char c, struct span *head, struct span *tail);
@@ -101,6 +100,7 @@ char *span_text(struct span s); /* an owned, NUL-terminated copy */
 /* Octets of the valid UTF-8 character at the start of s, which is not empty
  * (RFC 3629, section 4); 1 for ASCII, 0: there is none. */
 size_t span_utf8(struct span s);
+bool span_is_utf8(struct span s);	/* all of it */
 
 void buf_free(struct buf *b);	/* frees the content; b is empty afterwards */
 void buf_wipe(struct buf *b);	/* the same for secrets: zeroed first */

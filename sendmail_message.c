@@ -91,16 +91,14 @@ leading_noise(struct span text)
 static void
 find_header(struct message *m)
 {
-	struct span text =
-	    span_from(buf_span(&m->text), leading_noise(buf_span(&m->text)));
 	struct smtp_decoder d = { 0 };
 	size_t scanned = 0, length = 0, body = 0;
 
-	smtp_decode_chunk(&d, text, &m->header);
+	smtp_decode_chunk(&d, buf_span(&m->text), &m->header);
 	smtp_decode_end(&d, &m->header);
 	if (header_end(buf_span(&m->header), &scanned, &length, &body)) {
+		m->headless = body <= leading_noise(buf_span(&m->header));
 		m->header.len = length;
-		m->headless = body == 0;
 	}
 }
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # pylint: disable=wrong-import-position
 from callers import BODY, TO
 from dialogue import Server
+from fake_daemon import alone, place  # pylint: disable=unused-import
 from harness import (BIN, PASSWORD, PEERS, ROOT, TIMEOUT, USER, Daemon,
                      assert_valid, crlf, private)
 from relayhost import Authority, Relayhost
