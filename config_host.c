@@ -50,7 +50,7 @@ config_default_hostname(void)
 	char *result;
 	bool more = true;
 
-	if (gethostname(short_name, sizeof(short_name) - 1) == -1)
+	if (gethostname(short_name, sizeof(short_name)) == -1)
 		return mem_text("localhost");
 	name = span_of(short_name);
 	if (strchr(short_name, '.') != NULL ||

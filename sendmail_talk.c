@@ -150,7 +150,8 @@ read_line(struct talk *t, struct span *line, struct buf *error)
 	return EX_OK;
 }
 
-/* Read a reply; what an EHLO reply offers is noted. */
+/* Read a reply; what an EHLO reply offers is noted.  With a peer that gives
+ * none there is nothing more to talk about. */
 static int
 read_reply(struct talk *t, bool ehlo, struct buf *error)
 {
@@ -159,8 +160,10 @@ read_reply(struct talk *t, bool ehlo, struct buf *error)
 
 	t->reply = (struct smtp_reply){ 0 };
 	while (state == SMTP_REPLY_MORE) {
-		if (read_line(t, &line, error) != EX_OK)
+		if (read_line(t, &line, error) != EX_OK) {
+			t->closed = true;
 			return EX_TEMPFAIL;
+		}
 		show(t, "", line);
 		state = smtp_reply_line(&t->reply, line);
 		if (ehlo && t->reply.lines > 1)
@@ -168,6 +171,7 @@ read_reply(struct talk *t, bool ehlo, struct buf *error)
 	}
 	if (state == SMTP_REPLY_DONE)
 		return EX_OK;
+	t->closed = true;
 	buf_add_text(error, "what relayd says is not SMTP: ");
 	buf_add_escaped(error, span_first(line, 200));
 	buf_add_char(error, '\n');
@@ -493,8 +497,11 @@ talk_size_limit(void)
 	struct buf unused = { 0 };
 	uint64_t limit = 0;
 
-	if (talk_open(&t, &unused) == EX_OK && talk_greet(&t, &unused) == EX_OK)
+	if (talk_open(&t, &unused) == EX_OK &&
+	    talk_greet(&t, &unused) == EX_OK) {
 		limit = t.size_limit;
+		(void)quit(&t, false, &unused);
+	}
 	talk_close(&t);
 	buf_free(&unused);
 	return limit;

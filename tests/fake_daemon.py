@@ -30,7 +30,8 @@ class HangUp(Exception):
 class FakeDaemon(threading.Thread):
     """Answers each command by its verb; remembers lines and contents.
 
-    A reply is a string, or a function of the line, or None to hang up.
+    A reply is a string, bytes as they are, an iterator of such bytes, a
+    function of the line, or None to hang up.
     """
 
     def __init__(self, path, **replies):
@@ -63,8 +64,9 @@ class FakeDaemon(threading.Thread):
             raise HangUp
         if isinstance(reply, str):
             reply = reply.encode() + b"\r\n"
-        peer.write(reply)
-        peer.flush()
+        for piece in [reply] if isinstance(reply, bytes) else reply:
+            peer.write(piece)
+            peer.flush()
 
     def serve(self, peer):
         self.answer(peer, "GREETING", "")
