@@ -214,8 +214,8 @@ def send(station, *arguments, text):
 
 
 @pytest.mark.parametrize("field", [
-    b"Bcc: e@x.example\n f@x.example", b"BCC: e@x.example", b"Bcc : e@x.example",
-    b"Bcc: e@x.example\nBcc: f@x.example", b"Resent-Bcc: e@x.example",
+    b"Bcc: e@x.example\n f@x.example", b"BCC: e@x.example",
+    b"Bcc : e@x.example", b"Bcc: e@x.example\nBcc: f@x.example", b"Resent-Bcc: e@x.example",
 ], ids=["D8-folded", "D8-capitals", "D8-space", "D8-two", "D8-resent"])
 def test_bcc_without_t(station, field):
     send(station, TO, text=FROM + field + b"\n" + END)

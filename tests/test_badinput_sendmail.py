@@ -742,6 +742,7 @@ def test_host_name(make_daemon, host, name, said):
     daemon = make_daemon(trace=False, wrapper=named(name), top={
         "hostname": None, "local_names": None}).start()
     warning = "this host's own name can't be used"
+    daemon.wait_log("started as uid")
     assert sum(warning in line for line in daemon.log) == (said is None)
     assert daemon.sendmail("root", data=TEXT).returncode == OK
     message, = host.wait_messages(1)

@@ -34,8 +34,8 @@ TO = b"To: c@d.example\n"
     # Bundled, the last with its value attached or behind it.
     ("-ioem", "root"), ("-iFx", "root"), ("-iF", "x", "root"),
     ("-nGUo", "i", "root"), ("-iB8BITMIME", "-odb", "root"),
-    ("-D", "/tmp/log", "root"), ("-oi", "-F", "x", "-oem", "-B", "7BIT",
-                                 "-i", "root"), ("-T", "-odq", "-s", "root"),
+    ("-D", "/tmp/log", "root"), ("-T", "-odq", "-s", "root"),
+    ("-oi", "-F", "x", "-oem", "-B", "7BIT", "-i", "root"),
     ("-O", "DeliveryMode=b", "-ODeliveryMode=b", "-M", "x", "root"),
 ], ids=" ".join)
 def test_callers_options_are_taken(place, arguments):
@@ -50,7 +50,8 @@ def test_callers_options_are_taken(place, arguments):
     ("-t",), ("-ti",), ("-it",), ("-i", "-t"), ("-t", "-oi"), ("-tv",),
     ("-FCronDaemon", "-i", "-odi", "-oem", "-oi", "-t", "-f", "me"),
     ("-oi", "-f", "root@vm", "-t"), ("-fa@b.example", "-i", "-t"),
-    ("-tif", "a@b.example"), ("-tfa@b.example", "-i"), ("-vti",), ("-bm", "-t"),
+    ("-tif", "a@b.example"), ("-tfa@b.example", "-i"), ("-vti",),
+    ("-bm", "-t"),
 ], ids=" ".join)
 def test_recipients_come_from_the_header(place, arguments):
     place.serve()
@@ -215,7 +216,8 @@ def test_missing_from_is_put_on_top(place, text, content):
      "=?utf-8?q?=E2=82=AC=E2=82=AC=E2=82=AC=E2=82=AC=E2=82=AC?=\r\n"
      "\t=?utf-8?q?=E2=82=AC=E2=82=AC=E2=82=AC?=\r\n"
      "\t<a-long-address@department.example.com>"),
-    (("-F", " "), LOGIN), (("-F", ""), LOGIN), (("-F", "x", "-f", ""), f'"x" <{LOGIN}>'),
+    (("-F", " "), LOGIN), (("-F", ""), LOGIN),
+    (("-F", "x", "-f", ""), f'"x" <{LOGIN}>'),
 ])
 def test_full_name_is_quoted(place, options, line):
     place.serve()
