@@ -221,7 +221,9 @@ add_quoted(struct buf *out, struct span text)
 
 		if (c == '"' || c == '\\')
 			buf_add_char(out, '\\');
-		buf_add_char(out, is_control(c) ? ' ' : c);
+		if (is_control(c))
+			c = ' ';
+		buf_add_char(out, c);
 	}
 	buf_add_char(out, '"');
 }
