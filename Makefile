@@ -35,11 +35,12 @@ LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 # From the bottom layer to the top (README.md has the map).
 LAYERS = log buf util loop \
     smtp parameters text header aliases addresses rewrite rewrite_header \
+    provider \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
     spool queue entry move walk setup conn \
     wire transaction pipeline relay \
-    due settle pool sched \
+    due settle pool backlog sched \
     listen intake reply dialogue session submit report client operate verbs control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp parameters text header

@@ -16,6 +16,7 @@
 enum {
 	KEYS_MOST = 64, /* of a table */
 	LISTEN_MOST = 64,
+	RELAY_MOST = 1000,
 	VALUES_MOST = 1000, /* of a list */
 };
 
@@ -24,7 +25,7 @@ enum {
 static void
 vet_section(struct config_reading *r, const struct scan_entry *e)
 {
-	size_t i, same_kind = 0;
+	size_t i, most, same_kind = 0;
 
 	if (e->title == NULL) {
 		config_refuse(r, e, "a name is missing: %s \"...\" {", e->key);
@@ -44,10 +45,9 @@ vet_section(struct config_reading *r, const struct scan_entry *e)
 			return;
 		}
 	}
-	if (same_kind > 0 && strcmp(e->key, "relay") == 0)
-		config_refuse(r, e, "several relays are not in this version");
-	if (same_kind >= LISTEN_MOST)
-		config_refuse(r, e, "at most %d listen sections", LISTEN_MOST);
+	most = strcmp(e->key, "relay") == 0 ? RELAY_MOST : LISTEN_MOST;
+	if (same_kind >= most)
+		config_refuse(r, e, "at most %zu %s sections", most, e->key);
 }
 
 /* Is the value one variable, so that the file itself holds nothing? */
@@ -259,6 +259,27 @@ set_value(struct config_reading *r, struct scan_entry *e, cfg_t *cfg,
 	buf_free(&text);
 }
 
+/* What a preset says comes before what the section says. */
+static void
+take_preset(struct config_relay *relay, cfg_t *cfg)
+{
+	const char *name = cfg_getstr(cfg, "preset");
+	const struct preset *preset = preset_find(span_of(name));
+	const struct config_key *keys = config_section_keys("relay");
+	struct buf unused = { 0 };
+	size_t i;
+
+	for (i = 0; preset != NULL && preset->set[i].key != NULL; i++) {
+		struct strings value = { 0 };
+
+		strings_add(&value, span_of(preset->set[i].value));
+		(void)config_key_set(config_key_find(keys, preset->set[i].key),
+		    relay, &value, &unused);
+		strings_free(&value);
+	}
+	buf_free(&unused);
+}
+
 /* A section begins: its name goes to the next struct, which is returned. */
 static void *
 begin_section(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg)
@@ -286,6 +307,8 @@ begin_section(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg)
 	if (why != NULL)
 		config_refuse(r, e, "the name %s", why);
 	config_set_defaults(config_section_keys(e->key), base);
+	if (is_relay)
+		take_preset(base, cfg);
 	return base;
 }
 
@@ -295,10 +318,12 @@ take_values(struct config_reading *r, cfg_t *root)
 	struct config *c = r->config;
 	cfg_t *section = NULL;
 	void *base = NULL;
-	size_t i;
+	size_t i, relays = 0;
 
 	c->listen = mem_alloc((LISTEN_MOST + 1) * sizeof(*c->listen));
-	c->relay = mem_alloc(sizeof(*c->relay));
+	for (i = 0; i < r->scan.entry_count; i++)
+		relays += r->scan.entry[i].form == SCAN_SECTION;
+	c->relay = mem_alloc((relays + 1) * sizeof(*c->relay));
 	for (i = 0; i < r->scan.entry_count; i++) {
 		struct scan_entry *e = &r->scan.entry[i];
 		bool global = e->section == SCAN_GLOBAL;
@@ -337,6 +362,9 @@ free_relay(struct config_relay *r)
 		explicit_bzero(r->password, strlen(r->password));
 	free(r->name);
 	free(r->host);
+	free(r->preset);
+	free(r->region);
+	strings_free(&r->senders);
 	free(r->tls_ca_file);
 	free(r->user);
 	free(r->password);

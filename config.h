@@ -52,6 +52,8 @@ struct config_listen {
 
 struct config_relay {
 	char *name, *host;	/* without brackets */
+	char *preset, *region;	/* "": none */
+	struct strings senders; /* patterns of those that it serves; none: any */
 	unsigned port;
 	enum tls_mode tls;
 	char *tls_ca_file;	/* the one to use; "" : libcurl's default */

@@ -174,6 +174,40 @@ split_host(struct span value, struct span *port)
 	return host;
 }
 
+/* Something was written, and be it that it was refused. */
+static bool
+is_given(const struct config_reading *r, size_t section, const char *key,
+    const char *value)
+{
+	const struct scan_entry *e = find_entry(r, section, key);
+
+	return *value != '\0' || (e != NULL && e->refused);
+}
+
+/* The host of a preset that has one for each region ("%"). */
+static void
+place_host(struct config_reading *r, struct config_relay *relay, size_t section)
+{
+	const struct preset *preset = preset_find(span_of(relay->preset));
+	struct span head, tail;
+	struct buf host = { 0 };
+
+	if (preset == NULL || preset->region == NULL ||
+	    !span_cut(span_of(relay->host), '%', &head, &tail))
+		return;
+	if (!is_given(r, section, "region", relay->region))
+		refuse_key(r, section, "region",
+		    "is missing: the preset \"%s\" needs one, such as \"%s\"",
+		    preset->name, preset->region);
+	buf_add(&host, head);
+	buf_add_text(&host,
+	    *relay->region == '\0' ? preset->region : relay->region);
+	buf_add(&host, tail);
+	free(relay->host);
+	relay->host = span_text(buf_span(&host));
+	buf_free(&host);
+}
+
 static void
 check_host(struct config_reading *r, struct config_relay *relay, size_t section)
 {
@@ -182,7 +216,9 @@ check_host(struct config_reading *r, struct config_relay *relay, size_t section)
 	uint64_t number = 0;
 	char *copy;
 
-	if (e != NULL && e->refused)
+	const struct scan_entry *preset = find_entry(r, section, "preset");
+
+	if ((e != NULL && e->refused) || (preset != NULL && preset->refused))
 		return;
 	if (*relay->host == '\0') {
 		refuse_key(r, section, "host", "host is empty");
@@ -306,16 +342,6 @@ check_password_file(struct config_reading *r, const struct config_relay *relay,
 	buf_free(&text);
 }
 
-/* Something was written, and be it that it was refused. */
-static bool
-is_given(const struct config_reading *r, size_t section, const char *key,
-    const char *value)
-{
-	const struct scan_entry *e = find_entry(r, section, key);
-
-	return *value != '\0' || (e != NULL && e->refused);
-}
-
 /* Is there a login, and where does its password come from? */
 static bool
 check_login(struct config_reading *r, const struct config_relay *relay,
@@ -351,10 +377,31 @@ static void
 check_relay(struct config_reading *r, struct config_relay *relay,
     size_t section)
 {
+	place_host(r, relay, section);
 	check_host(r, relay, section);
 	if (relay->port == 0)
 		relay->port = relay->tls == TLS_IMPLICIT ? 465 : 587;
 	check_tls(r, relay, section, check_login(r, relay, section));
+	if (strcmp(relay->preset, "office365") == 0 &&
+	    relay->auth != AUTH_NONE && *relay->user != '\0') {
+		struct scan_entry at = place_of(r, section, "preset");
+
+		config_warn(r, &at,
+		    "Microsoft ends logins with a password (basic "
+		    "authentication) at the end of 2026");
+	}
+}
+
+static bool
+some_relay_serves_all(const struct config *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->relay_count; i++) {
+		if (c->relay[i].senders.count == 0)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -380,6 +427,10 @@ check_sections(struct config_reading *r)
 		config_refuse(r, &none,
 		    "no relay: where is mail to go? "
 		    "relay \"NAME\" { host = \"...\" }");
+	else if (!some_relay_serves_all(c))
+		config_warn(r, &none,
+		    "no relay serves every sender: mail from others will "
+		    "wait");
 }
 
 /* ---- defaults that depend on others ---- */

@@ -123,7 +123,8 @@ const struct config_key config_listen_keys[] = {
 };
 
 const struct config_key config_relay_keys[] = {
-	LATER("preset"),
+	TEXT("preset", RELAY(preset), "", preset_check),
+	TEXT("region", RELAY(region), "", config_check_name),
 	TEXT("host", RELAY(host), "", NULL),
 	/* 0: by tls */
 	COUNT("port", KEY_NUMBER, RELAY(port), NULL, 1, 65535),
@@ -143,7 +144,7 @@ const struct config_key config_relay_keys[] = {
 	TEXT("password_credential", RELAY(password_credential), "",
 	    config_check_name),
 	LATER("password_command"),
-	LATER("senders"),
+	LIST("senders", RELAY(senders), address_pattern_check),
 	COUNT("connections", KEY_NUMBER, RELAY(connections), "2", 1, 1000),
 	COUNT("pipeline", KEY_NUMBER, RELAY(pipeline), "16", 1, 1000),
 	COUNT("messages_per_connection", KEY_NUMBER,
@@ -162,7 +163,6 @@ const struct config_key config_relay_keys[] = {
 	LATER("proxy"),
 	LATER("maildir"),
 	LATER("oauth2"),
-	LATER("region"),
 	END,
 };
 

@@ -56,13 +56,30 @@ due_add(struct due_heap *h, queue_id id, int64_t at_ms)
 }
 
 bool
-due_pop(struct due_heap *h, int64_t now_ms, queue_id *id)
+due_pop(struct due_heap *h, int64_t now_ms, struct due *d)
 {
 	if (h->count == 0 || h->item[0].at_ms > now_ms)
 		return false;
-	*id = h->item[0].id;
+	*d = h->item[0];
 	remove_at(h, 0);
 	return true;
+}
+
+void
+due_free(struct due_heap *h)
+{
+	free(h->item);
+	*h = (struct due_heap){ NULL, 0, 0 };
+}
+
+void
+due_move(struct due_heap *from, struct due_heap *to)
+{
+	size_t i;
+
+	for (i = 0; i < from->count; i++)
+		due_add(to, from->item[i].id, from->item[i].at_ms);
+	due_free(from);
 }
 
 bool
@@ -111,11 +128,4 @@ due_all(struct due_heap *h, int64_t now_ms)
 	qsort(h->item, h->count, sizeof(*h->item), by_id);
 	for (i = 0; i < h->count; i++)
 		h->item[i].at_ms = now_ms;
-}
-
-void
-due_free(struct due_heap *h)
-{
-	free(h->item);
-	*h = (struct due_heap){ NULL, 0, 0 };
 }

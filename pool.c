@@ -14,31 +14,62 @@ enum {
 };
 
 struct pool *
-pool_new(struct sched *s, struct config *config)
+pool_new(struct sched *s, struct config *config,
+    const struct config_relay *relay)
 {
 	struct pool *p = mem_alloc(sizeof(*p));
 
 	p->sched = s;
 	p->config = config_hold(config);
-	p->relay = &config->relay[0];
-	p->link =
-	    mem_alloc(p->relay->connections * sizeof(struct relay_link *));
+	p->relay = relay;
+	p->link = mem_alloc(relay->connections * sizeof(struct relay_link *));
 	return p;
 }
 
 void
 pool_free(struct pool *p)
 {
+	due_free(&p->ready);
+	due_free(&p->parked);
 	config_release(p->config);
 	free(p->link);
 	free(p);
 }
 
 void
+pool_inherit(struct pool *p, const struct pool *old)
+{
+	p->counts = old->counts;
+	p->fault = old->fault;
+	p->fault_wall_ms = old->fault_wall_ms;
+	p->sent_wall_ms = old->sent_wall_ms;
+}
+
+bool
+pool_serves(const struct pool *p, const char *sender)
+{
+	const struct strings *senders = &p->relay->senders;
+	size_t i;
+
+	for (i = 0; i < senders->count; i++) {
+		if (address_matches(span_of(senders->item[i]), span_of(sender)))
+			return true;
+	}
+	return senders->count == 0;
+}
+
+void
 pool_lift(struct pool *p)
 {
-	p->paused = false;
+	p->paused = p->probing = p->wanted = false;
 	p->pause_ms = 0;
+}
+
+bool
+pool_probes(const struct pool *p, int64_t now_ms)
+{
+	return p->paused && now_ms >= p->probe_at_ms && p->link_count == 0 &&
+	    (p->wanted || p->ready.count + p->parked.count > 0);
 }
 
 void
@@ -58,6 +89,7 @@ pool_pause(struct pool *p, const struct fault *fault, struct instant now)
 	wait = p->pause_ms * 9 / 10 +
 	    (int64_t)(random_bits() % (uint64_t)(p->pause_ms / 5 + 1));
 	p->paused = true;
+	p->probing = false;
 	p->probe_at_ms = now.mono_ms + wait;
 	log_warning("smtp", "relay %s is paused (%s): %s; next try in %.1f s",
 	    p->relay->name, fault_name(fault->kind), fault->text,
@@ -69,7 +101,7 @@ pool_recover(struct pool *p)
 {
 	if (p->paused)
 		log_info("smtp", "relay %s works again", p->relay->name);
-	p->paused = false;
+	p->paused = p->probing = p->wanted = false;
 }
 
 void

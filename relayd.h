@@ -199,6 +199,29 @@ void loop_stop(struct loop *l);
 
 #include "mail.h" /* smtp.c to rewrite.c */
 
+/* ---- provider.c: what is known of well-known relayhosts ------------------- */
+
+struct preset {
+	const char *name;
+	struct { const char *key, *value; } set[6]; /* of a relay section */
+	const char *region; /* an example of one, if "%" in host is to become
+			       the region; else NULL */
+};
+const struct preset *preset_find(struct span name); /* NULL: none */
+const char *preset_check(struct span name); /* NULL, or what is wrong */
+
+/* What a refusal of a mail command is about. */
+enum reply_cause {
+	CAUSE_MESSAGE,	   /* it or its recipient */
+	CAUSE_SENDER,	   /* not from this envelope sender */
+	CAUSE_RATE,	   /* slow down */
+	CAUSE_CONNECTIONS, /* too many of them */
+	CAUSE_QUOTA,	   /* until tomorrow */
+	CAUSE_ACCOUNT,	   /* our login or account */
+};
+/* text: all of the reply; status: its enhanced code. */
+enum reply_cause reply_cause(int code, const char *status, const char *text);
+
 /* ---- config.c: relayd.conf into a checked struct config ------------------ */
 
 /*

@@ -1,11 +1,11 @@
 /*
  * Which message goes where and when.
  *
- * A waiting message is 16 octets in a heap.  When one is due, a link of the
- * relay's pool asks for it (relay.c pulls, nothing is pushed).  A fault of the
- * relay pauses its pool: one probe at a time, the wait doubling; messages that
- * fall due meanwhile are told once why they wait and are parked, which costs
- * them no retry.
+ * backlog.c knows all messages and gives those that are due their way.  A
+ * link of the relay's pool asks for the next (relay.c pulls, nothing is
+ * pushed).  A fault of the relay pauses its pool: one probe at a time, the
+ * wait doubling, while the next relay in the file, if there is one, takes the
+ * mail.
  */
 #include "sched.h"
 
@@ -14,23 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-	READ_SLICE = 200,     /* messages of the spool a turn, at start */
-	PARK_SLICE = 50,      /* messages parked a turn */
-	LATER_MS = 60 * 1000, /* the spool can't be read just now */
-};
+enum { READ_SLICE = 200 }; /* messages of the spool a turn, at start */
 
 struct sched {
 	struct loop *loop;
 	struct queue *queue;
 	struct connector *connector;
 	struct config *config; /* held */
-	struct pool *pool;
-	struct due_heap waiting;
-	struct due_heap parked; /* fell due while the relay is paused */
-	struct job *active;     /* in flight, of every pool */
-	size_t active_count;
-	size_t link_count;       /* of every pool */
+	struct backlog backlog;
+	size_t link_count;     /* of every pool */
+	struct pool **retired; /* with links that still end */
+	size_t retired_count;
 	struct queue_walk *walk; /* the spool is being read */
 	enum queue_place walk_place;
 	int64_t started_wall_ms;
@@ -42,63 +36,6 @@ struct sched {
 	sched_observer *observer;
 	void *observer_arg;
 };
-
-/* ---- messages in flight ---- */
-
-static bool
-in_flight(const struct sched *s, queue_id id)
-{
-	const struct job *j;
-
-	for (j = s->active; j != NULL; j = j->next) {
-		if (j->entry->id == id)
-			return true;
-	}
-	return false;
-}
-
-static void
-end_job(struct sched *s, struct job *job)
-{
-	struct job **at = &s->active;
-
-	while (*at != job)
-		at = &(*at)->next;
-	*at = job->next;
-	s->active_count--;
-	job_free(job);
-}
-
-/* The next message that is due, opened; NULL when there is none. */
-static struct entry *
-take_due(struct sched *s)
-{
-	struct instant now = loop_now(s->loop);
-	queue_id id;
-
-	while (due_pop(&s->parked, now.mono_ms, &id) ||
-	    due_pop(&s->waiting, now.mono_ms, &id)) {
-		struct entry *e;
-
-		if (in_flight(s, id))
-			continue;
-		e = queue_take(s->queue, id);
-		if (e == NULL && (errno == ENOENT || errno == EBADMSG))
-			continue; /* removed by hand, or told by queue.c */
-		if (e == NULL) {
-			log_warning("qmgr", "the spool can't be read: %s",
-			    strerror(errno));
-			due_add(&s->waiting, id, now.mono_ms + LATER_MS);
-			return NULL;
-		}
-		if (envelope_count(&e->envelope, RECIPIENT_WAITING) > 0)
-			return e;
-		entry_finish(e); /* its end was cut short by a crash */
-	}
-	return NULL;
-}
-
-/* ---- pools ---- */
 
 static struct settle_scene
 scene_of(struct pool *p, const char *peer)
@@ -113,39 +50,30 @@ scene_of(struct pool *p, const char *peer)
 		.observer_arg = s->observer_arg };
 }
 
-/* ---- what the links ask and tell ---- */
-
-static struct job *
-next_job(struct pool *p)
+/* A pool works again: what was put aside because of it goes on. */
+static void
+recover(struct pool *p)
 {
-	struct sched *s = p->sched;
-	struct entry *e;
-	struct job *j;
+	bool paused = p->paused;
 
-	for (j = s->active; j != NULL; j = j->next) {
-		if (j->more && j->pool == p)
-			return j;
-	}
-	e = take_due(s);
-	if (e == NULL)
-		return NULL;
-	j = job_new(p, e, loop_now(s->loop));
-	j->next = s->active;
-	s->active = j;
-	s->active_count++;
-	return j;
+	pool_recover(p);
+	if (paused)
+		backlog_again(&p->sched->backlog);
 }
+
+/* ---- what the links ask and tell ---- */
 
 static struct delivery *
 next(void *arg, struct relay_link *link)
 {
 	struct pool *p = arg;
+	struct sched *s = p->sched;
 	struct job *j;
 
 	(void)link;
-	if (p->sched->stopping || p->retired)
+	if (s->stopping || p->retired)
 		return NULL;
-	j = next_job(p);
+	j = backlog_take(&s->backlog, p, loop_now(s->loop));
 	if (j == NULL)
 		return NULL;
 	j->more = false;
@@ -166,10 +94,8 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 
 	if (p->counts.sent > sent)
 		p->sent_wall_ms = scene.now.wall_ms;
-	if (outcome == OUTCOME_AGAIN) {
-		due_add(&s->parked, id, scene.now.mono_ms);
-	} else {
-		pool_recover(p); /* it dealt with a message */
+	if (outcome != OUTCOME_AGAIN) {
+		recover(p); /* it dealt with a message */
 		p->pause_ms = 0;
 	}
 	if (outcome == OUTCOME_LATER)
@@ -178,9 +104,9 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 		j->more = true;
 		return;
 	}
-	if (outcome == OUTCOME_MORE)
-		due_add(&s->waiting, id, scene.now.mono_ms);
-	end_job(s, j);
+	if (outcome == OUTCOME_MORE || outcome == OUTCOME_AGAIN)
+		due_add(&s->backlog.waiting, id, scene.now.mono_ms);
+	backlog_end(&s->backlog, j);
 }
 
 static void
@@ -190,7 +116,9 @@ ready(void *arg, struct relay_link *link)
 
 	(void)snprintf(p->tls, sizeof(p->tls), "%s", relay_tls(link));
 	if (p->fault.kind < FAULT_SHUTDOWN)
-		pool_recover(p); /* setting up is what had failed */
+		recover(p); /* setting up is what had failed */
+	else
+		p->probing = p->paused;
 }
 
 static void
@@ -204,15 +132,31 @@ closed(void *arg, struct relay_link *link, const struct fault *fault)
 		i++;
 	p->link[i] = p->link[--p->link_count];
 	s->link_count--;
-	if (fault != NULL && !p->retired && !s->stopping)
+	p->probing = false;
+	if (fault != NULL && !p->retired && !s->stopping) {
 		pool_pause(p, fault, loop_now(s->loop));
-	if (p->retired && p->link_count == 0)
-		pool_free(p);
+		due_move(&p->ready, &s->backlog.waiting);
+	}
 	if (s->stopping && s->link_count == 0)
 		s->stopped(s->stopped_arg);
 }
 
 /* ---- the end of each turn: who goes next ---- */
+
+/* Free those retired pools whose last link has ended. */
+static void
+free_retired(struct sched *s, bool all)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < s->retired_count; i++) {
+		if (all || s->retired[i]->link_count == 0)
+			pool_free(s->retired[i]);
+		else
+			s->retired[kept++] = s->retired[i];
+	}
+	s->retired_count = kept;
+}
 
 static void
 open_link(struct sched *s, struct pool *p)
@@ -220,33 +164,32 @@ open_link(struct sched *s, struct pool *p)
 	static const struct relay_handlers handlers = { next, done, ready,
 		closed };
 
+	p->wanted = false;
 	p->link[p->link_count++] = relay_open(s->connector, s->loop, p->config,
 	    p->relay, &handlers, p);
 	s->link_count++;
 }
 
 static bool
-has_work(const struct sched *s, int64_t now_ms)
+has_work(const struct sched *s, const struct pool *p)
 {
 	const struct job *j;
 
-	for (j = s->active; j != NULL; j = j->next) {
-		if (j->more)
+	for (j = s->backlog.active; j != NULL; j = j->next) {
+		if (j->more && j->pool == p)
 			return true;
 	}
-	return s->parked.count > 0 ||
-	    (s->waiting.count > 0 && s->waiting.item[0].at_ms <= now_ms);
+	return p->ready.count > 0 || (p->probing && p->parked.count > 0);
 }
 
 /* Idle links first; one more only when all that there are are busy. */
 static void
-employ(struct sched *s, struct pool *p, int64_t now_ms)
+employ(struct sched *s, struct pool *p)
 {
-	size_t most = p->paused ? 1 : p->relay->connections;
 	bool connecting = false;
 	size_t i;
 
-	for (i = p->link_count; i > 0 && has_work(s, now_ms); i--) {
+	for (i = p->link_count; i > 0 && has_work(s, p); i--) {
 		if (i > p->link_count)
 			continue; /* closed by the one before */
 		if (relay_idle(p->link[i - 1]))
@@ -254,45 +197,63 @@ employ(struct sched *s, struct pool *p, int64_t now_ms)
 		else if (!relay_ready(p->link[i - 1]))
 			connecting = true;
 	}
-	if (has_work(s, now_ms) && !connecting && p->link_count < most)
+	if (has_work(s, p) && !connecting &&
+	    p->link_count < p->relay->connections && !p->paused)
 		open_link(s, p);
 }
 
-/* Tell those who fall due during a pause why they wait. */
 static void
-park_due(struct sched *s, struct pool *p, struct instant now)
+tell_parked(struct pool *p, struct entry *e)
 {
 	struct settle_scene scene = scene_of(p, "none");
-	queue_id id;
-	int n;
 
-	for (n = 0; n < PARK_SLICE; n++) {
-		struct entry *e;
+	settle_waiting(&scene, e, &p->fault);
+}
 
-		if (!due_pop(&s->waiting, now.mono_ms, &id))
-			return;
-		if (in_flight(s, id))
-			continue;
-		e = queue_take(s->queue, id);
-		if (e != NULL)
-			settle_waiting(&scene, e, &p->fault);
-		if (e != NULL || (errno != ENOENT && errno != EBADMSG))
-			due_add(&s->parked, id, now.mono_ms);
-		entry_close(e);
+/* As if a relay had refused it for now: somebody may add one. */
+static void
+defer_orphan(void *arg, struct entry *e)
+{
+	struct sched *s = arg;
+	struct pool *p = s->backlog.pool[0];
+	struct settle_scene scene = scene_of(p, "none");
+	struct job *j = job_new(p, e, scene.now);
+	queue_id id = e->id;
+	struct buf text = { NULL, 0, 0 };
+	size_t i;
+
+	buf_printf(&text, "no relay serves the sender <%s>",
+	    e->envelope.sender);
+	(void)job_prepare(j, e->envelope.recipient_count);
+	for (i = 0; i < j->delivery.recipient_count; i++) {
+		struct delivery_recipient *r = &j->delivery.recipient[i];
+
+		r->verdict = VERDICT_DEFERRED;
+		memcpy(r->status, "4.3.5", sizeof("4.3.5"));
+		r->reply = mem_text(buf_text(&text));
 	}
-	loop_hurry(s->loop);
+	buf_free(&text);
+	if (settle(&scene, j) == OUTCOME_LATER)
+		sched_add(s, id, j->entry->next_ms);
+	job_free(j);
 }
 
 /* Wake up for the next probe, or the next message that falls due. */
 static void
-set_timer(struct sched *s, struct pool *p, struct instant now)
+set_timer(struct sched *s, struct instant now)
 {
+	const struct backlog *b = &s->backlog;
 	int64_t at = INT64_MAX;
+	size_t i;
 
-	if (p->paused && s->parked.count > 0)
-		at = p->probe_at_ms;
-	if (s->waiting.count > 0 && s->waiting.item[0].at_ms < at)
-		at = s->waiting.item[0].at_ms;
+	for (i = 0; i < b->pool_count; i++) {
+		const struct pool *p = b->pool[i];
+
+		if (pool_probes(p, INT64_MAX) && p->probe_at_ms < at)
+			at = p->probe_at_ms;
+	}
+	if (b->waiting.count > 0 && b->waiting.item[0].at_ms < at)
+		at = b->waiting.item[0].at_ms;
 	if (at == INT64_MAX || at <= now.mono_ms)
 		loop_timer_clear(s->loop, &s->timer);
 	else if (s->timer.place == 0 || s->timer.at_ms != at)
@@ -304,14 +265,24 @@ turn_end(void *arg)
 {
 	struct sched *s = arg;
 	struct instant now = loop_now(s->loop);
+	const struct backlog_handlers handlers = { tell_parked, defer_orphan,
+		s };
+	size_t i;
 
+	free_retired(s, false);
 	if (s->stopping)
 		return;
-	if (s->pool->paused && now.mono_ms < s->pool->probe_at_ms)
-		park_due(s, s->pool, now);
-	else
-		employ(s, s->pool, now.mono_ms);
-	set_timer(s, s->pool, now);
+	if (backlog_sort(&s->backlog, now, &handlers))
+		loop_hurry(s->loop);
+	for (i = 0; i < s->backlog.pool_count; i++) {
+		struct pool *p = s->backlog.pool[i];
+
+		if (pool_probes(p, now.mono_ms))
+			open_link(s, p);
+		else
+			employ(s, p);
+	}
+	set_timer(s, now);
 }
 
 /* The timer only ends the wait: turn_end() does the work. */
@@ -334,7 +305,7 @@ sched_add(struct sched *s, queue_id id, int64_t due_ms)
 	 * longest. */
 	if (wait > most)
 		wait = most;
-	due_add(&s->waiting, id, now.mono_ms + (wait < 0 ? 0 : wait));
+	due_add(&s->backlog.waiting, id, now.mono_ms + (wait < 0 ? 0 : wait));
 }
 
 /* What came in since the start has been added already. */
@@ -342,8 +313,7 @@ static bool
 is_known(const struct sched *s, queue_id id)
 {
 	return queue_id_time_ms(id) >= s->started_wall_ms &&
-	    (due_has(&s->waiting, id) || due_has(&s->parked, id) ||
-		in_flight(s, id));
+	    backlog_has(&s->backlog, id);
 }
 
 /*
@@ -384,6 +354,26 @@ sched_start(struct sched *s)
 
 /* ---- life ---- */
 
+/* The pools of a configuration; what is known of a relay stays known. */
+static void
+make_pools(struct sched *s)
+{
+	const struct config *c = s->config;
+	struct pool **pool = mem_alloc(c->relay_count * sizeof(struct pool *));
+	size_t i, k;
+
+	for (i = 0; i < c->relay_count; i++) {
+		pool[i] = pool_new(s, s->config, &c->relay[i]);
+		for (k = 0; k < s->backlog.pool_count; k++) {
+			struct pool *old = s->backlog.pool[k];
+
+			if (strcmp(old->relay->name, c->relay[i].name) == 0)
+				pool_inherit(pool[i], old);
+		}
+	}
+	backlog_set_pools(&s->backlog, pool, c->relay_count);
+}
+
 struct sched *
 sched_new(struct loop *l, struct queue *q, struct connector *c,
     struct config *config)
@@ -394,7 +384,8 @@ sched_new(struct loop *l, struct queue *q, struct connector *c,
 	s->queue = q;
 	s->connector = c;
 	s->config = config_hold(config);
-	s->pool = pool_new(s, config);
+	s->backlog.queue = q;
+	make_pools(s);
 	s->timer = (struct timer){ .handler = on_timer, .arg = s };
 	s->walk_timer = (struct timer){ .handler = read_slice, .arg = s };
 	loop_at_turn_end(l, turn_end, s);
@@ -408,12 +399,12 @@ drop_unfinished(struct sched *s)
 	int64_t now_ms = loop_now(s->loop).mono_ms;
 	struct job *j, *next;
 
-	for (j = s->active; j != NULL; j = next) {
+	for (j = s->backlog.active; j != NULL; j = next) {
 		next = j->next;
 		if (!j->more)
 			continue;
-		due_add(&s->waiting, j->entry->id, now_ms);
-		end_job(s, j);
+		due_add(&s->backlog.waiting, j->entry->id, now_ms);
+		backlog_end(&s->backlog, j);
 	}
 }
 
@@ -431,103 +422,127 @@ shut_links(struct pool *p)
 void
 sched_configure(struct sched *s, struct config *config)
 {
-	struct pool *old = s->pool;
+	struct backlog *b = &s->backlog;
+	size_t i, first = s->retired_count;
 
 	drop_unfinished(s);
 	config_release(s->config);
 	s->config = config_hold(config);
-	s->pool = pool_new(s, config);
-	s->pool->counts = old->counts;
-	s->pool->fault = old->fault;
-	s->pool->fault_wall_ms = old->fault_wall_ms;
-	s->pool->sent_wall_ms = old->sent_wall_ms;
-	old->retired = true;
-	if (old->link_count == 0)
-		pool_free(old);
-	else
-		shut_links(old);
+	s->retired =
+	    mem_array(s->retired, first + b->pool_count, sizeof(struct pool *));
+	for (i = 0; i < b->pool_count; i++)
+		s->retired[s->retired_count++] = b->pool[i];
+	make_pools(s);
+	for (i = first; i < s->retired_count; i++) {
+		s->retired[i]->retired = true;
+		shut_links(s->retired[i]);
+	}
+	free_retired(s, false);
 }
 
 void
 sched_stop(struct sched *s, void (*stopped)(void *arg), void *arg)
 {
+	size_t i;
+
 	s->stopping = true;
 	s->stopped = stopped;
 	s->stopped_arg = arg;
 	loop_timer_clear(s->loop, &s->timer);
 	loop_timer_clear(s->loop, &s->walk_timer);
 	drop_unfinished(s);
-	if (s->link_count == 0)
+	if (s->link_count == 0) {
 		stopped(arg);
-	else
-		shut_links(s->pool);
+		return;
+	}
+	for (i = 0; i < s->backlog.pool_count; i++)
+		shut_links(s->backlog.pool[i]);
 }
 
 void
 sched_free(struct sched *s)
 {
+	size_t i;
+
 	if (s == NULL)
 		return;
-	while (s->active != NULL)
-		end_job(s, s->active);
 	loop_timer_clear(s->loop, &s->timer);
 	loop_timer_clear(s->loop, &s->walk_timer);
 	queue_walk_free(s->walk);
-	due_free(&s->waiting);
-	due_free(&s->parked);
-	pool_free(s->pool);
+	for (i = 0; i < s->backlog.pool_count; i++)
+		pool_free(s->backlog.pool[i]);
+	free_retired(s, true);
+	free(s->retired);
+	backlog_clear(&s->backlog);
 	config_release(s->config);
 	free(s);
 }
 
 /* ---- the operator ---- */
 
+static void
+lift(struct sched *s, struct pool *p)
+{
+	pool_lift(p);
+	backlog_again(&s->backlog);
+	loop_hurry(s->loop);
+}
+
+static void
+lift_all(struct sched *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->backlog.pool_count; i++)
+		lift(s, s->backlog.pool[i]);
+}
+
 int
 sched_flush(struct sched *s, queue_id id)
 {
-	int64_t now_ms = loop_now(s->loop).mono_ms;
-
-	pool_lift(s->pool);
-	if (!due_take(&s->waiting, id) && !due_take(&s->parked, id)) {
+	lift_all(s);
+	if (!backlog_drop(&s->backlog, id)) {
 		errno = ENOENT;
-		return in_flight(s, id) ? 0 : -1;
+		return backlog_is_active(&s->backlog, id) ? 0 : -1;
 	}
-	due_add(&s->waiting, id, now_ms);
-	loop_hurry(s->loop);
+	due_add(&s->backlog.waiting, id, loop_now(s->loop).mono_ms);
 	return 0;
 }
 
 bool
 sched_is_active(const struct sched *s, queue_id id)
 {
-	return in_flight(s, id);
+	return backlog_is_active(&s->backlog, id);
 }
 
 void
 sched_forget(struct sched *s, queue_id id)
 {
-	if (!due_take(&s->waiting, id))
-		(void)due_take(&s->parked, id);
+	(void)backlog_drop(&s->backlog, id);
 }
 
 void
 sched_flush_all(struct sched *s)
 {
-	pool_lift(s->pool);
-	due_all(&s->waiting, loop_now(s->loop).mono_ms);
-	loop_hurry(s->loop);
+	lift_all(s);
+	due_all(&s->backlog.waiting, loop_now(s->loop).mono_ms);
 }
 
 int
 sched_flush_relay(struct sched *s, struct span name)
 {
-	if (!span_equal(name, span_of(s->pool->relay->name))) {
-		errno = ENOENT;
-		return -1;
+	size_t i;
+
+	for (i = 0; i < s->backlog.pool_count; i++) {
+		struct pool *p = s->backlog.pool[i];
+
+		if (span_equal(name, span_of(p->relay->name))) {
+			lift(s, p);
+			return 0;
+		}
 	}
-	pool_lift(s->pool);
-	loop_hurry(s->loop);
-	return 0;
+	errno = ENOENT;
+	return -1;
 }
 
 void
@@ -537,32 +552,14 @@ sched_observe(struct sched *s, sched_observer *observer, void *arg)
 	s->observer_arg = arg;
 }
 
-static queue_id
-oldest_of(const struct due_heap *h, queue_id oldest)
-{
-	size_t i;
-
-	for (i = 0; i < h->count; i++) {
-		if (h->item[i].id < oldest)
-			oldest = h->item[i].id;
-	}
-	return oldest;
-}
-
 void
 sched_status(const struct sched *s, struct sched_status *status)
 {
-	queue_id oldest = oldest_of(&s->waiting, UINT64_MAX);
-	const struct job *j;
+	queue_id oldest = backlog_oldest(&s->backlog);
 
-	oldest = oldest_of(&s->parked, oldest);
-	for (j = s->active; j != NULL; j = j->next) {
-		if (j->entry->id < oldest)
-			oldest = j->entry->id;
-	}
 	*status = (struct sched_status){ .reading = s->walk != NULL,
-		.waiting = s->waiting.count + s->parked.count,
-		.active = s->active_count,
+		.waiting = backlog_waiting(&s->backlog),
+		.active = s->backlog.active_count,
 		.oldest_ms =
 		    oldest == UINT64_MAX ? 0 : queue_id_time_ms(oldest) };
 }
@@ -571,8 +568,8 @@ bool
 sched_relay_status(const struct sched *s, size_t index,
     struct sched_relay_status *status)
 {
-	if (index > 0)
+	if (index >= s->backlog.pool_count)
 		return false;
-	pool_status(s->pool, loop_now(s->loop), status);
+	pool_status(s->backlog.pool[index], loop_now(s->loop), status);
 	return true;
 }

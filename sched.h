@@ -22,8 +22,9 @@ struct due_heap {
 };
 
 void due_add(struct due_heap *h, queue_id id, int64_t at_ms);
-bool due_pop(struct due_heap *h, int64_t now_ms, queue_id *id); /* if any is */
-bool due_take(struct due_heap *h, queue_id id); /* wherever it is */
+bool due_pop(struct due_heap *h, int64_t now_ms, struct due *d); /* if any is */
+void due_move(struct due_heap *from, struct due_heap *to); /* all of them */
+bool due_take(struct due_heap *h, queue_id id);            /* wherever it is */
 bool due_has(const struct due_heap *h, queue_id id);
 void due_all(struct due_heap *h, int64_t now_ms); /* everything is due now */
 void due_free(struct due_heap *h);
@@ -80,6 +81,11 @@ struct pool {
 	struct sched *sched;
 	struct config *config; /* held */
 	const struct config_relay *relay;
+	struct due_heap ready;  /* due, and to go this way */
+	struct due_heap parked; /* due, but no relay takes them now; this one is
+				   the first that would */
+	bool wanted;  /* messages go another way because of the pause */
+	bool probing; /* connected, but only a message can end the pause */
 	struct relay_link **link;
 	size_t link_count;
 	bool retired; /* by a reload: goes with its last link */
@@ -93,13 +99,59 @@ struct pool {
 	struct settle_counts counts;
 };
 
-struct pool *pool_new(struct sched *s, struct config *config);
+struct pool *pool_new(struct sched *s, struct config *config,
+    const struct config_relay *relay);
 void pool_free(struct pool *p);
+/* What is known of the relay goes on under a new configuration. */
+void pool_inherit(struct pool *p, const struct pool *old);
+bool pool_serves(const struct pool *p, const char *sender);
 /* A fault of the relay: only a probe tries it until the pause is over. */
 void pool_pause(struct pool *p, const struct fault *fault, struct instant now);
 void pool_recover(struct pool *p); /* it works again: the pause is over */
 void pool_lift(struct pool *p);    /* told to try at once */
+/* May it be probed now, and is there a reason to? */
+bool pool_probes(const struct pool *p, int64_t now_ms);
 void pool_status(const struct pool *p, struct instant now,
     struct sched_relay_status *status);
+
+/* ---- backlog.c: all messages that wait or are in flight ---- */
+
+struct backlog {
+	struct queue *queue;
+	struct pool **pool; /* in the order of the file */
+	size_t pool_count;
+	bool by_sender;          /* a relay serves some senders only */
+	struct due_heap waiting; /* all that have no way yet */
+	struct job *active;      /* in flight, of every pool */
+	size_t active_count;
+};
+
+/* What becomes of messages that can't be sent now. */
+struct backlog_handlers {
+	/* It waits for p, which is paused; tell its recipients. */
+	void (*parked)(struct pool *p, struct entry *e);
+	/* No relay serves its sender.  e is the handler's. */
+	void (*orphan)(void *arg, struct entry *e);
+	void *arg;
+};
+
+/* Give what is due its way, a slice of it.  Returns true if more is due. */
+bool backlog_sort(struct backlog *b, struct instant now,
+    const struct backlog_handlers *handlers);
+/* The next job for a pool; NULL: none now. */
+struct job *backlog_take(struct backlog *b, struct pool *p, struct instant now);
+void backlog_end(struct backlog *b, struct job *j); /* frees it */
+/* Let all that a pool has put aside find its way anew. */
+void backlog_again(struct backlog *b);
+/* A relay behind p that would take this sender's message now, or NULL. */
+struct pool *backlog_next(const struct backlog *b, const struct pool *p,
+    const char *sender);
+bool backlog_is_active(const struct backlog *b, queue_id id);
+bool backlog_has(const struct backlog *b, queue_id id); /* active or not */
+bool backlog_drop(struct backlog *b, queue_id id);      /* false: not waiting */
+size_t backlog_waiting(const struct backlog *b);
+queue_id backlog_oldest(const struct backlog *b); /* UINT64_MAX: none */
+void backlog_set_pools(struct backlog *b, struct pool **pool, size_t count);
+void backlog_clear(struct backlog *b); /* frees all but the pools */
 
 #endif

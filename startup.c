@@ -239,14 +239,18 @@ startup_control(struct relayd *d, void (*reload)(void *, struct buf *))
 static int
 check_secrets(const struct relayd *d)
 {
-	const struct config_relay *r = d->config->relay;
 	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
 	int status = EX_OK;
+	size_t i;
 
-	if (r->auth != AUTH_NONE && r->user[0] != '\0' &&
-	    config_password(r, &password, &error) == -1)
-		status = startup_fail(EX_CONFIG, buf_text(&error));
-	buf_wipe(&password);
+	for (i = 0; i < d->config->relay_count && status == EX_OK; i++) {
+		const struct config_relay *r = &d->config->relay[i];
+
+		if (r->auth != AUTH_NONE && r->user[0] != '\0' &&
+		    config_password(r, &password, &error) == -1)
+			status = startup_fail(EX_CONFIG, buf_text(&error));
+		buf_wipe(&password);
+	}
 	buf_free(&error);
 	return status;
 }

@@ -44,12 +44,13 @@ class Daemon:
 
     host      the Relayhost it sends to
     relay     keys of the relay section, over those that host asks for
+    relays    more of them: a list of (name, host, keys)
     top       keys outside of any section
     trace     check what strace saw of it (durable.py) when it has stopped
     wrapper   command that runs it, such as private.sh
     """
 
-    def __init__(self, directory, host, *, relay=None, top=None,
+    def __init__(self, directory, host, *, relay=None, relays=(), top=None,
                  aliases="root: you@example.com\n", trace=True, wrapper=()):
         self.directory = pathlib.Path(directory)
         self.file = self.directory / "relayd.conf"
@@ -72,12 +73,16 @@ class Daemon:
             "spool": str(self.spool), "user": DAEMON_USER if ROOT else None,
             "control": f"unix:{self.run}/control.sock", "log": "stderr",
             "min_free_space": "0", **(top or {})}
-        self.relay = {
-            "host": "localhost", "port": host.port,
-            "tls_ca_file": str(host.authority.ca_file),
-            "user": USER, "password_file": str(self.password_file),
-            **(relay or {})}
+        self.relay = self._relay(host, relay or {})
+        self.relays = [(name, self._relay(other, more))
+                       for name, other, more in relays]
         self.write_config()
+
+    def _relay(self, host, more):
+        return {"host": "localhost", "port": host.port,
+                "tls_ca_file": str(host.authority.ca_file),
+                "user": USER, "password_file": str(self.password_file),
+                **more}
 
     def set_password(self, password):
         self.password_file.write_text(password + "\n")
@@ -90,8 +95,9 @@ class Daemon:
         self.file.write_text(
             keys(self.top) +
             f"listen {quote(f'unix:{self.socket}')} {{\nmode = \"0666\"\n}}\n"
-            "listen \"127.0.0.1:0\" {\n}\n"
-            f"relay \"test\" {{\n{keys(self.relay, '    ')}}}\n")
+            "listen \"127.0.0.1:0\" {\n}\n" +
+            "".join(f"relay {quote(name)} {{\n{keys(relay, '    ')}}}\n"
+                    for name, relay in [("test", self.relay), *self.relays]))
 
     # Running.
 

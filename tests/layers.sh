@@ -12,7 +12,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk curl/=conn openssl/=conn
     header.h=header,aliases,rewrite_header rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,move,walk
     setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay
-    sched.h=due,settle,pool,sched submit.h=listen,intake,submit
+    sched.h=due,settle,pool,backlog,sched submit.h=listen,intake,submit
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
     report.h=report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd
     relayctl.h=relayctl,relayctl_check,relayctl_list

@@ -35,6 +35,7 @@ void __wrap_clock_read(struct instant *now);
 struct relay_link {
 	const struct relay_handlers *handlers;
 	void *arg;
+	const char *relay;
 	bool ready;
 	bool open;
 	struct delivery *delivery; /* being made */
@@ -57,9 +58,9 @@ __wrap_relay_open(struct connector *c, struct loop *l, struct config *config,
 	(void)c;
 	(void)l;
 	(void)config;
-	(void)r;
 	assert_false(link->open);
-	*link = (struct relay_link){ handlers, arg, false, true, NULL };
+	*link =
+	    (struct relay_link){ handlers, arg, r->name, false, true, NULL };
 	return link;
 }
 
@@ -125,20 +126,22 @@ struct bench {
 	struct loop *loop;
 	struct queue *queue;
 	struct config config;
-	struct config_relay relay;
+	struct config_relay relay[3];
 	int64_t retry[2];
 	struct sched *sched;
 	queue_id id;
 	unsigned stopped;
 };
 
-static char mx[] = "mx";
+static char mx[] = "mx", mx2[] = "second", mx3[] = "third";
 
 static int
 setup(void **state)
 {
+	static char *const names[] = { mx, mx2, mx3 };
 	struct bench *b = mem_alloc(sizeof(*b));
 	pid_t owner;
+	size_t i;
 
 	memset(&fake, 0, sizeof(fake));
 	(void)snprintf(b->path, sizeof(b->path), "/tmp/test_sched.XXXXXX");
@@ -147,12 +150,13 @@ setup(void **state)
 	b->queue = queue_open(b->path, 0, &owner);
 	b->retry[0] = 60;
 	b->retry[1] = 300;
-	b->relay = (struct config_relay){ .name = mx,
-		.host = mx,
-		.port = 587,
-		.connections = 2,
-		.recipients_per_message = 2 };
-	b->config = (struct config){ .relay = &b->relay,
+	for (i = 0; i < 3; i++)
+		b->relay[i] = (struct config_relay){ .name = names[i],
+			.host = names[i],
+			.port = 587,
+			.connections = 2,
+			.recipients_per_message = 2 };
+	b->config = (struct config){ .relay = b->relay,
 		.relay_count = 1,
 		.retry = b->retry,
 		.retry_count = 2,
@@ -168,8 +172,11 @@ teardown(void **state)
 {
 	struct bench *b = *state;
 	char command[128];
+	size_t i;
 
 	sched_free(b->sched);
+	for (i = 0; i < 3; i++)
+		strings_free(&b->relay[i].senders);
 	queue_close(b->queue);
 	loop_free(b->loop);
 	(void)snprintf(command, sizeof(command), "rm -rf %s", b->path);
@@ -188,7 +195,7 @@ committed(void *arg, queue_id id, int error)
 }
 
 static queue_id
-store(struct bench *b, unsigned recipients)
+store_from(struct bench *b, const char *sender, unsigned recipients)
 {
 	struct envelope e = { .uid = -1 };
 	struct msg *m = queue_begin(b->queue);
@@ -197,8 +204,8 @@ store(struct bench *b, unsigned recipients)
 
 	clock_read(&now);
 	e.arrived_ms = now.wall_ms;
-	e.sender = mem_text("from@here.example");
-	e.original_sender = mem_text("from@here.example");
+	e.sender = mem_text(sender);
+	e.original_sender = mem_text(sender);
 	e.client = mem_text("");
 	for (i = 0; i < recipients; i++) {
 		char address[32];
@@ -212,6 +219,12 @@ store(struct bench *b, unsigned recipients)
 	queue_commit(m, committed, b);
 	(void)queue_sync(b->queue);
 	return b->id;
+}
+
+static queue_id
+store(struct bench *b, unsigned recipients)
+{
+	return store_from(b, "from@here.example", recipients);
 }
 
 /* One turn of the loop; nothing waits in it. */
@@ -230,6 +243,26 @@ submit(struct bench *b, unsigned recipients)
 	sched_add(b->sched, id, 0);
 	turn(b);
 	return id;
+}
+
+static queue_id
+submit_from(struct bench *b, const char *sender)
+{
+	queue_id id = store_from(b, sender, 1);
+
+	sched_add(b->sched, id, 0);
+	turn(b);
+	return id;
+}
+
+/* So many of the relays, the first of them only for this sender. */
+static void
+use_relays(struct bench *b, size_t count, const char *sender)
+{
+	b->config.relay_count = count;
+	if (sender != NULL)
+		strings_add(&b->relay[0].senders, span_of(sender));
+	sched_configure(b->sched, &b->config);
 }
 
 static void
@@ -290,12 +323,18 @@ waiting(const struct bench *b)
 }
 
 static struct sched_relay_status
-relay_status(const struct bench *b)
+status_of(const struct bench *b, size_t relay)
 {
 	struct sched_relay_status status;
 
-	assert_true(sched_relay_status(b->sched, 0, &status));
+	assert_true(sched_relay_status(b->sched, relay, &status));
 	return status;
+}
+
+static struct sched_relay_status
+relay_status(const struct bench *b)
+{
+	return status_of(b, 0);
 }
 
 static const enum verdict all_sent[] = { VERDICT_SENT, VERDICT_SENT };
@@ -540,6 +579,166 @@ a_new_configuration_leaves_running_transactions_alone(void **state)
 	close_link(link, NULL);
 }
 
+/* ---- several relays ---- */
+
+static void
+the_first_relay_that_serves_the_sender_is_used(void **state)
+{
+	struct bench *b = *state;
+
+	use_relays(b, 2, "*@shop.example");
+	(void)submit_from(b, "a@other.example");
+	assert_int_equal(fake.opened, 1);
+	assert_string_equal(fake.link[0].relay, "second");
+	(void)submit_from(b, "A@SHOP.example");
+	assert_int_equal(fake.opened, 2);
+	assert_string_equal(fake.link[1].relay, "mx");
+	make_ready(b, &fake.link[0]);
+	make_ready(b, &fake.link[1]);
+	assert_string_equal(fake.link[0].delivery->entry->envelope.sender,
+	    "a@other.example");
+	finish(b, &fake.link[0], all_sent);
+	finish(b, &fake.link[1], all_sent);
+	assert_int_equal(waiting(b), 0);
+	assert_int_equal(status_of(b, 0).sent, 1);
+	assert_int_equal(status_of(b, 1).sent, 1);
+}
+
+static void
+mail_of_a_paused_relay_goes_by_the_next_and_comes_back(void **state)
+{
+	struct bench *b = *state;
+
+	use_relays(b, 2, NULL);
+	(void)submit(b, 1);
+	assert_string_equal(fake.link[0].relay, "mx");
+	fail_link(b, &fake.link[0], FAULT_CONNECT);
+	assert_string_equal(fake.link[1].relay, "second");
+	make_ready(b, &fake.link[1]);
+	assert_non_null(fake.link[1].delivery);
+	finish(b, &fake.link[1], all_sent);
+	/* The probe holds up nobody: it has no message. */
+	(void)submit(b, 1);
+	assert_non_null(fake.link[1].delivery);
+	advance(b, 1200);
+	assert_int_equal(fake.opened, 3);
+	assert_string_equal(fake.link[2].relay, "mx");
+	assert_true(status_of(b, 0).paused);
+	finish(b, &fake.link[1], all_sent);
+	make_ready(b, &fake.link[2]);
+	assert_false(status_of(b, 0).paused);
+	(void)submit(b, 1);
+	assert_non_null(fake.link[2].delivery);
+	assert_null(fake.link[1].delivery);
+	finish(b, &fake.link[2], all_sent);
+	assert_int_equal(status_of(b, 0).sent, 1);
+	assert_int_equal(status_of(b, 1).sent, 2);
+}
+
+static void
+a_relay_that_nobody_misses_is_not_probed(void **state)
+{
+	struct bench *b = *state;
+
+	use_relays(b, 2, "*@shop.example");
+	(void)submit_from(b, "a@shop.example");
+	fail_link(b, &fake.link[0], FAULT_CONNECT);
+	make_ready(b, &fake.link[1]);
+	finish(b, &fake.link[1], all_sent);
+	advance(b, 1200); /* that message had wanted it */
+	assert_int_equal(fake.opened, 3);
+	fail_link(b, &fake.link[2], FAULT_CONNECT);
+	(void)submit_from(b, "a@other.example");
+	advance(b, 60000);
+	assert_int_equal(fake.opened, 3);
+}
+
+static void
+what_no_relay_takes_waits_for_the_first_that_comes_back(void **state)
+{
+	struct bench *b = *state;
+	queue_id id;
+	struct entry *e;
+
+	use_relays(b, 3, NULL);
+	id = submit(b, 1);
+	fail_link(b, &fake.link[0], FAULT_CONNECT);
+	fail_link(b, &fake.link[1], FAULT_AUTH);
+	fail_link(b, &fake.link[2], FAULT_DNS);
+	assert_int_equal(waiting(b), 1);
+	advance(b, 1200);
+	assert_int_equal(fake.opened, 5); /* mx and third */
+	assert_string_equal(fake.link[4].relay, "third");
+	make_ready(b, &fake.link[4]);
+	assert_non_null(fake.link[4].delivery);
+	finish(b, &fake.link[4], all_sent);
+	e = queue_take(b->queue, id);
+	assert_null(e);
+	assert_int_equal(waiting(b), 0);
+}
+
+static void
+an_account_is_probed_with_a_message_while_others_go_by_the_next(void **state)
+{
+	struct bench *b = *state;
+
+	use_relays(b, 2, NULL);
+	(void)submit(b, 1);
+	make_ready(b, &fake.link[0]);
+	end_delivery(&fake.link[0], none_tried);
+	fail_link(b, &fake.link[0], FAULT_ACCOUNT);
+	make_ready(b, &fake.link[1]);
+	assert_string_equal(fake.link[1].relay, "second");
+	finish(b, &fake.link[1], all_sent);
+	(void)submit(b, 1);
+	finish(b, &fake.link[1], all_sent);
+	advance(b, 6000);
+	assert_string_equal(fake.link[2].relay, "mx");
+	make_ready(b, &fake.link[2]);
+	assert_true(status_of(b, 0).paused);
+	(void)submit(b, 1);
+	assert_non_null(fake.link[2].delivery); /* the probe */
+	(void)submit(b, 1);
+	assert_non_null(fake.link[1].delivery);
+	finish(b, &fake.link[2], all_sent);
+	assert_false(status_of(b, 0).paused);
+}
+
+static void
+a_sender_that_no_relay_serves_waits_by_the_retries(void **state)
+{
+	struct bench *b = *state;
+	queue_id id;
+	struct entry *e;
+
+	use_relays(b, 1, "*@shop.example");
+	id = submit_from(b, "a@other.example");
+	assert_int_equal(fake.opened, 0);
+	assert_int_equal(waiting(b), 1);
+	e = queue_take(b->queue, id);
+	assert_int_equal(e->attempts, 1);
+	entry_close(e);
+	strings_free(&b->relay[0].senders);
+	sched_configure(b->sched, &b->config);
+	advance(b, 70 * 1000);
+	assert_int_equal(fake.opened, 1);
+}
+
+static void
+a_reload_keeps_what_is_known_of_a_relay(void **state)
+{
+	struct bench *b = *state;
+
+	use_relays(b, 2, NULL);
+	(void)submit(b, 1);
+	fail_link(b, &fake.link[0], FAULT_CONNECT);
+	make_ready(b, &fake.link[1]);
+	finish(b, &fake.link[1], all_sent);
+	sched_configure(b->sched, &b->config);
+	assert_int_equal(status_of(b, 0).fault.kind, FAULT_CONNECT);
+	assert_int_equal(status_of(b, 1).sent, 1);
+}
+
 int
 main(void)
 {
@@ -557,6 +756,13 @@ main(void)
 		T(the_spool_is_read_once),
 		T(a_stop_waits_for_what_is_in_flight),
 		T(a_new_configuration_leaves_running_transactions_alone),
+		T(the_first_relay_that_serves_the_sender_is_used),
+		T(mail_of_a_paused_relay_goes_by_the_next_and_comes_back),
+		T(a_relay_that_nobody_misses_is_not_probed),
+		T(what_no_relay_takes_waits_for_the_first_that_comes_back),
+		T(an_account_is_probed_with_a_message_while_others_go_by_the_next),
+		T(a_sender_that_no_relay_serves_waits_by_the_retries),
+		T(a_reload_keeps_what_is_known_of_a_relay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,113 @@
+"""Several relays: by sender, and one after the other when one is at fault."""
+
+import json
+import threading
+
+import pytest
+
+from harness import PASSWORD, USER
+from relayhost import Relayhost
+
+
+@pytest.fixture
+def second(authority):
+    with Relayhost(authority, users={USER: PASSWORD}) as relayhost:
+        yield relayhost
+
+
+def send(daemon, text, *arguments):
+    assert daemon.sendmail(*arguments, "root",
+                           data=text.encode()).returncode == 0
+
+
+def bodies(host):
+    return sorted(message.body.decode().strip() for message in host.messages)
+
+
+def states(daemon):
+    status = json.loads(daemon.relayctl("status", "--json").stdout)
+    return {relay["name"]: relay["state"] for relay in status["relays"]}
+
+
+def test_each_sender_has_its_relay(make_daemon, host, second):
+    daemon = make_daemon(
+        relay={"senders": ["*@shop.example.com"]},
+        relays=[("second", second, {})]).start()
+    send(daemon, "shop", "-f", "orders@shop.example.com")
+    send(daemon, "other", "-f", "me@example.com")
+    send(daemon, "null", "-f", "<>")
+    host.wait_messages(1)
+    second.wait_messages(2)
+    assert bodies(host) == ["shop"]
+    assert bodies(second) == ["null", "other"]
+
+
+def test_a_sender_without_a_relay_is_told_so(make_daemon, host):
+    daemon = make_daemon(relay={"senders": ["*@shop.example.com"]}).start()
+    send(daemon, "other", "-f", "me@example.net")
+    daemon.wait_log(r"relay=none, .*dsn=4.3.5, status=deferred \(no relay "
+                    r"serves the sender <me@example.net>\)")
+    daemon.relay["senders"] = None
+    daemon.write_config()
+    assert daemon.relayctl("reload").returncode == 0
+    assert daemon.relayctl("flush").returncode == 0
+    host.wait_messages(1)
+
+
+@pytest.mark.parametrize("point, reply", [
+    ("GREETING", "421 4.3.2 not now"), ("AUTH", "535 5.7.8 wrong password"),
+    ("AUTH", "454 4.7.0 not now"), ("MAIL", "530 5.7.0 log in first")])
+def test_failover_and_return(make_daemon, host, second, point, reply):
+    """No mail waits for the first relay, and it comes back by itself."""
+    fault = host.fault(point, reply, then="close")
+    daemon = make_daemon(relays=[("second", second, {})]).start()
+    send(daemon, "one")
+    second.wait_messages(1)
+    daemon.wait_log("relay test is paused")
+    assert states(daemon) == {"test": "paused", "second": "ok"}
+    assert daemon.relayctl("status").returncode == 1
+    host.mend(fault)
+    # Each message that goes another way asks for a probe.
+    sent = 1
+    while not host.messages:
+        send(daemon, "more")
+        sent += 1
+        host_or_second(host, second, sent)
+    assert len(host.messages) + len(second.messages) == sent
+    daemon.wait_log("relay test works again")
+
+
+def host_or_second(host, second, count):
+    """Until so many messages have arrived at either."""
+    arrived = threading.Event()
+    for one in (host, second):
+        one.on_message = lambda message: arrived.set()
+    while len(host.messages) + len(second.messages) < count:
+        arrived.wait(0.05)
+        arrived.clear()
+
+
+def test_dying_in_mid_load_loses_and_repeats_nothing(make_daemon, host,
+                                                     second):
+    """The first goes away for good while 100 messages are on their way."""
+    daemon = make_daemon(relays=[("second", second, {})],
+                         top={"retry": ["1s"]}).start()
+    host.on_message = lambda message: \
+        host.stop() if len(host.messages) == 30 else None
+    for number in range(100):
+        send(daemon, str(number))
+    daemon.wait_log(r"qmgr\[\d+\]: \w+: removed", 100)
+    both = bodies(host) + bodies(second)
+    assert set(both) == {str(number) for number in range(100)}
+    unknown = sum("dup=possible" in line for line in daemon.log)
+    assert len(both) <= 100 + unknown
+
+
+def test_I58_what_one_relay_refuses_is_not_tried_at_the_next(
+        make_daemon, host, second):
+    host.fault("RCPT", "550 5.1.1 nobody here")
+    daemon = make_daemon(relays=[("second", second, {})]).start()
+    send(daemon, "one")
+    daemon.wait_log("status=bounced")
+    daemon.wait_log("kept in failed/")
+    assert second.messages == []
