@@ -16,11 +16,12 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 # pylint: disable=wrong-import-position
+import relayhost as relayhosts
 from callers import BODY, TO
 from dialogue import Server
 from fake_daemon import alone, place  # pylint: disable=unused-import
 from harness import (BIN, PASSWORD, PEERS, ROOT, TIMEOUT, USER, Daemon,
-                     assert_valid, crlf, private)
+                     assert_valid, crlf, defects, private)
 from relayhost import Authority, Relayhost
 
 
@@ -33,6 +34,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
     config.addinivalue_line("markers", "peers: needs tests/peers.sh and root")
     config.addinivalue_line("markers", "root: needs root")
+    config.addinivalue_line("markers", "defective_input(defect, ...): what "
+                            "harness.defects() may find in what arrives")
 
 
 def pytest_runtest_setup(item):
@@ -63,6 +66,22 @@ def directory():
     path = make_directory()
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(autouse=True)
+def strict_mail(request):
+    """What relayhosts get in a test must be mail to a strict parser, but for
+    defects of the test's input.  It names them by a marker, or calls this with
+    the text that it hands over."""
+    arrived = []
+    relayhosts.observers.append(arrived.append)
+    marker = request.node.get_closest_marker("defective_input")
+    excused = set(marker.args if marker else ())
+    yield lambda text: excused.update(defects(crlf(text)))
+    relayhosts.observers.remove(arrived.append)
+    for message in arrived:
+        found = defects(message.data, "SMTPUTF8" in message.mail_parameters)
+        assert found <= excused, (found - excused, message.data[:2000])
 
 
 @pytest.fixture

@@ -257,6 +257,39 @@ def crlf(text):
     return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
+def defects(data, utf8=False):
+    """What Python's parser, which forgives, has to forgive in a message: the
+    names of its defects, those of a header field behind the field's.  Not of
+    long fields, nor of a long body: it is slow."""
+    header = data.partition(b"\r\n\r\n")[0]
+    whole, data = data, data if len(data) < 1 << 20 else header + b"\r\n\r\n"
+    if utf8:
+        parsed = email.message_from_string(data.decode(),
+                                           policy=email.policy.SMTPUTF8)
+    else:
+        parsed = email.message_from_bytes(data, policy=email.policy.SMTP)
+    found = set()
+    for part in parsed.walk():
+        found |= {type(defect).__name__ for defect in part.defects}
+        for name, raw in part.raw_items():
+            if len(raw) > 10_000:
+                continue
+            try:
+                value = part.policy.header_fetch_parse(name, raw)
+                names = {type(defect).__name__ for defect in value.defects}
+            except Exception as error:  # pylint: disable=broad-except
+                names = {type(error).__name__}  # Python's own
+            if utf8:    # its policies don't know when that is allowed
+                names.discard("NonASCIILocalPartDefect")
+            found |= {f"{name.lower()}: {one}" for one in names}
+    if whole.count(b"\r\n") != whole.count(b"\r") or \
+            whole.count(b"\r\n") != whole.count(b"\n"):
+        found.add("bare newline")
+    if re.search(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]", header):
+        found.add("control character in the header")
+    return found
+
+
 def assert_valid(message):
     """The header is one that any relayhost accepts (RFC 5322)."""
     data = message.data

@@ -27,6 +27,7 @@ import sys
 import threading
 
 TIMEOUT = 60
+observers = []  # told of every message that any Relayhost receives
 EXTENSIONS = ("PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8",
               "CHUNKING", "ENHANCEDSTATUSCODES")
 
@@ -549,6 +550,8 @@ class Relayhost:
     def received(self, message):
         if self.on_message is not None:
             self.on_message(message)
+        for observer in observers:
+            observer(message)
         with self._changed:
             self.messages.append(message)
             self._changed.notify_all()

@@ -179,7 +179,8 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", by_id(CASES))
-def test_by_sendmail(station, case):
+def test_by_sendmail(station, strict_mail, case):
+    strict_mail(case.text)
     # Recursion or a pass for each octet would not do with so little.
     done = subprocess.run(
         ["prlimit", "--stack=262144", "--cpu=5", BIN / "sendmail", "-t"],
@@ -196,9 +197,10 @@ def test_by_sendmail(station, case):
 
 
 @pytest.mark.parametrize("case", by_id(CASES))
-def test_by_data(station, case):
+def test_by_data(station, strict_mail, case):
     """Recipients come from the envelope, whatever the header says; so one
     that can't be parsed does no harm and goes as it is."""
+    strict_mail(case.text)
     reply = station.data(case.text)
     assert reply.startswith(case.reply)
     if not reply.startswith("2"):
@@ -230,7 +232,8 @@ def test_bcc_without_t(station, field):
     (FROM + FROM + b"Cc: x@y.example\n" + T + b"cc : x@y.example\n",
      "From, Cc"),
 ], ids=["D17-from", "D17-date", "D17-message-id", "D17-to", "D17-several"])
-def test_repeated_fields_are_logged(station, text, names):
+def test_repeated_fields_are_logged(station, strict_mail, text, names):
+    strict_mail(text + END)
     before = len(station.daemon.log)
     send(station, TO, text=text + END)
     message = station.assert_arrives(Arrival((TO,)))

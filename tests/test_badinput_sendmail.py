@@ -164,6 +164,9 @@ CASES = [
 ]
 
 
+# Of C13: 8-bit of no known charset, quotes that disarm an encoded word.
+@pytest.mark.defective_input("from: UndecodableBytesDefect",
+                             "from: InvalidHeaderDefect")
 @pytest.mark.parametrize("case", by_id(CASES))
 def test_command_line(station, run, case):
     done = run(*case.arguments, data=case.data)

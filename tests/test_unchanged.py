@@ -108,6 +108,10 @@ def variants():
                   for algorithm, (_, record) in keys.items()}
 
 
+# Obsolete, and 8-bit without SMTPUTF8.
+@pytest.mark.defective_input(
+    "to: InvalidHeaderDefect", "to: UndecodableBytesDefect",
+    "cc: ObsoleteHeaderDefect", "MissingHeaderBodySeparatorDefect")
 @pytest.mark.parametrize("chunking", [True, False])
 @pytest.mark.parametrize("hand_over", [by_sendmail, by_sendmail_with_crlf,
                                        by_data, by_bdat])
