@@ -229,8 +229,8 @@ put_line(struct buf *out, const char *key, const char *value)
 int
 spool_format_envelope(const struct envelope *e, struct buf *out)
 {
+	size_t i, before = out->len;
 	bool clean = true;
-	size_t i;
 
 	buf_printf(out, "arrived\t%" PRId64 "\nuid\t%" PRId64 "\n",
 	    e->arrived_ms, e->uid);
@@ -256,9 +256,9 @@ spool_format_envelope(const struct envelope *e, struct buf *out)
 		clean &= is_clean(span_of(r->original));
 		clean &= is_clean(span_of(r->orcpt));
 	}
-	if (clean)
+	if (clean && out->len - before <= SPOOL_ENVELOPE_MAX)
 		return 0;
-	errno = EINVAL;
+	errno = clean ? EFBIG : EINVAL;
 	return -1;
 }
 

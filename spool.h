@@ -29,7 +29,8 @@ enum {
 	SPOOL_ENVELOPE_AT = SPOOL_STATE_AT + SPOOL_STATE,
 	SPOOL_END = 18,
 	SPOOL_REASON = 400,
-	SPOOL_ENVELOPE_MAX = 16 << 20,
+	/* For 100000 recipients, the most that can be set, at their longest. */
+	SPOOL_ENVELOPE_MAX = 128 << 20,
 	SPOOL_CHANCE_BITS = 18, /* of an id; the rest is its time */
 };
 
@@ -51,7 +52,8 @@ struct spool_state {
 void spool_format_head(const struct spool_head *h, char out[SPOOL_STATE_AT]);
 void spool_format_state(const struct spool_state *s, char out[SPOOL_STATE]);
 void spool_format_end(queue_id id, char out[SPOOL_END]);
-/* -1: EINVAL, a value contains a control byte; out is then undefined. */
+/* -1: EINVAL, a value contains a control byte; EFBIG, it is over the limit; out
+ * is then undefined. */
 int spool_format_envelope(const struct envelope *e, struct buf *out);
 
 /*

@@ -425,6 +425,33 @@ a_control_byte_in_the_envelope_is_refused(void **state)
 	assert_places(s, 0, 0, 0, 0);
 }
 
+/* What was said to be stored must be read again, however long. */
+static void
+the_longest_envelope_that_can_be_set_is_within_its_limit(void **state)
+{
+	enum { MOST = 100000 }; /* recipient_limit */
+	/* The domain of a completed one may be the longest. */
+	char address[LIMIT_LOCAL_PART + 1 + LIMIT_DOMAIN + 1] = { 0 };
+	char original[LIMIT_ADDRESS + 1] = { 0 };
+	char orcpt[LIMIT_ORCPT + 1] = { 0 };
+	struct envelope e = { .uid = -1 };
+	struct recipient *r;
+	struct buf one = { 0 };
+
+	(void)state;
+	memset(address, 'a', sizeof(address) - 1);
+	memset(original, 'a', sizeof(original) - 1);
+	memset(orcpt, ';', sizeof(orcpt) - 1);
+	orcpt[0] = 'x';
+	r = envelope_add(&e, address, original);
+	r->notify = NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY;
+	r->orcpt = mem_text(orcpt);
+	assert_int_equal(spool_format_envelope(&e, &one), 0);
+	assert_true(one.len < SPOOL_ENVELOPE_MAX / MOST);
+	buf_free(&one);
+	envelope_clear(&e);
+}
+
 static void
 ids_are_unique_when_the_clock_goes_back(void **state)
 {
@@ -958,6 +985,7 @@ main(void)
 		T(three_failed_syncs_stop_accepting_for_a_while),
 		T(an_aborted_message_leaves_nothing),
 		T(a_control_byte_in_the_envelope_is_refused),
+		T(the_longest_envelope_that_can_be_set_is_within_its_limit),
 		T(ids_are_unique_when_the_clock_goes_back),
 		T(a_taken_message_is_what_was_committed),
 		T(a_taken_message_tells_what_its_content_has),
