@@ -257,6 +257,17 @@ def test_dot_ends_the_message_on_a_terminal(station, run, option, body):
     station.assert_arrives(Arrival(body=body))
 
 
+def test_c18_a_program_line_by_line(station, run):
+    """Each line is read by itself, as from a terminal."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for line in FROM, b"\n", b"a\n", b".\n", b"b\n":
+            ours.send(line)
+        ours.shutdown(socket.SHUT_WR)
+        assert run("root", stdin=theirs).returncode == OK
+    station.assert_arrives(Arrival(body=b"a\r\n.\r\nb\r\n"))
+
+
 def test_c18_a_file(station, run, tmp_path):
     (tmp_path / "text").write_bytes(FROM + b"\na\n.\nb\n")
     with open(tmp_path / "text", "rb") as file:

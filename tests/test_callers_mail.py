@@ -59,11 +59,17 @@ def test_mutt(run, daemon, arrived, smtp):
 
 
 @pytest.mark.peers("mutt")
-def test_mutt_with_all_options_of_sendmail(run, arrived):
+def test_mutt_with_all_options_of_sendmail(run, host, arrived):
+    """-B, -f, and what it asks for of DSN is passed on."""
+    host.extensions.append("DSN")
     run("mutt", "-n", "-F", "/dev/null", "-e", "set use_envelope_from "
         "from=me@example.net dsn_notify='failure,delay' dsn_return=hdrs "
         "use_8bitmime allow_8bit send_charset=utf-8", "-s", "disk", "root")
     arrived(sender="me@example.net", decoded=True)
+    mail, rcpt = (line for line in host.sessions[0].commands
+                  if line.startswith(("MAIL", "RCPT")))
+    assert "BODY=8BITMIME" in mail and "RET=HDRS" in mail
+    assert "NOTIFY=FAILURE,DELAY" in rcpt
 
 
 @OVER
