@@ -131,7 +131,7 @@ def start(daemon, directory):
         processes.append(subprocess.Popen(
             private(scratch, command, binds, end_all), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
                  "HOME": str(directory), "USER": "root",
                  # Under faketime another library is loaded first.
                  "ASAN_OPTIONS": "verify_asan_link_order=0", **environment}))

