@@ -13,6 +13,8 @@ from harness import BIN, quote
 
 TO = "c@d.example"
 FROM = b"From: a@b.example\n"
+# By line, as chance may put "bcc" into a Message-ID.
+BCC = (b"\r\nbcc", b"\r\nresent-bcc")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ CASES = [
          body=b"10%\r\n20%\r\n\r\ndone\r\n"),
     Case("D4-lone-cr-in-a-field", FROM + T + b"Subject: x\rBcc: e@f.example\n"
          + END, to=(TO, "e@f.example"), has=(b"\r\nSubject: x\r\n",),
-         lacks=(b"bcc", b"e@f")),
+         lacks=(*BCC, b"e@f")),
     Case("D5-no-blank-line", FROM + T + b"Subject: x\n", body=b"",
          has=(b"\r\nSubject: x\r\n", *MADE)),
     Case("D5-no-line-end", FROM + T + b"Subject: x", body=b"",
@@ -69,21 +71,21 @@ CASES = [
     Case("D7-not-the-first-line", FROM + T + b"From root Mon\n" + END,
          lacks=(b"From root",), body=b"From root Mon\r\n\r\nbody\r\n"),
     Case("D8-folded", b"Bcc: e@x.example,\n f@x.example\nSubject: s\n" + END,
-         to=("e@x.example", "f@x.example"), lacks=(b"bcc", b"x.example"),
+         to=("e@x.example", "f@x.example"), lacks=(*BCC, b"x.example"),
          has=(b"\r\nSubject: s\r\n",)),
     Case("D8-folded-no-comma", b"Bcc: e@x.example\n f@x.example\n" + END,
-         to=("e@x.example", "f@x.example"), lacks=(b"bcc", b"x.example")),
+         to=("e@x.example", "f@x.example"), lacks=(*BCC, b"x.example")),
     Case("D8-capitals", FROM + b"BCC: e@x.example\n" + END,
-         to=("e@x.example",), lacks=(b"bcc",)),
+         to=("e@x.example",), lacks=BCC),
     Case("D8-space", FROM + b"Bcc : e@x.example\n" + END,
-         to=("e@x.example",), lacks=(b"bcc",)),
+         to=("e@x.example",), lacks=BCC),
     Case("D8-two", b"Bcc: e@x.example\n" + FROM + b"bCC: f@x.example\n" + END,
-         to=("e@x.example", "f@x.example"), lacks=(b"bcc", b"x.example")),
+         to=("e@x.example", "f@x.example"), lacks=(*BCC, b"x.example")),
     Case("D8-resent", FROM + b"To: no@d.example\nResent-Bcc: e@x.example\n" +
-         END, to=("e@x.example",), lacks=(b"bcc",),
+         END, to=("e@x.example",), lacks=BCC,
          has=(b"\r\nTo: no@d.example\r\n",)),
     Case("D8-last-field", FROM + b"Bcc: e@x.example,\n\tf@x.example",
-         to=("e@x.example", "f@x.example"), lacks=(b"bcc", b"x.example"),
+         to=("e@x.example", "f@x.example"), lacks=(*BCC, b"x.example"),
          body=b""),
     Case("D9-folding", FROM + b"To:\n a@b.example,\n\tc@d.example\n" + END,
          to=("a@b.example", TO),
@@ -92,7 +94,7 @@ CASES = [
          END, to=("a@b.example", TO)),
     Case("D10-undisclosed", FROM +
          b"To: undisclosed-recipients:;\nBcc: a@b.example\n" + END,
-         to=("a@b.example",), lacks=(b"bcc",),
+         to=("a@b.example",), lacks=BCC,
          has=(b"\r\nTo: undisclosed-recipients:;\r\n",)),
     Case("D10-group", FROM + b"To: g: a@b.example, c@d.example;\n" + END,
          to=("a@b.example", TO)),
@@ -221,7 +223,7 @@ def send(station, *arguments, text):
 ], ids=["D8-folded", "D8-capitals", "D8-space", "D8-two", "D8-resent"])
 def test_bcc_without_t(station, field):
     send(station, TO, text=FROM + field + b"\n" + END)
-    station.assert_arrives(Arrival((TO,), lacks=(b"bcc", b"x.example")))
+    station.assert_arrives(Arrival((TO,), lacks=(*BCC, b"x.example")))
 
 
 @pytest.mark.parametrize("text, names", [
