@@ -516,7 +516,7 @@ def test_limits(station, run, limit, text, statuses):
 
 def test_c29_no_descriptor_for_the_socket(station):
     """The limit comes when all that starting takes has been opened."""
-    process = start(station, "root")
+    process = start(station, "root", env={"ASAN_OPTIONS": "detect_leaks=0"})
     # More than a pipe holds: it has begun to read.
     process.stdin.write(TEXT + b"x" * 100000)
     process.stdin.flush()
@@ -543,6 +543,19 @@ def test_c30_a_lost_reply_is_no_success(place):
     place.serve(BDAT=None)
     assert place.run("root").returncode == TEMPFAIL
     assert len(place.daemon.contents) == 1
+
+
+def test_c31_a_good_reply_before_the_end_is_no_success(place):
+    """The daemon hangs up having seen a part of the message only."""
+    def hasty(_):
+        yield b"250 2.0.0 ok\r\n"
+        raise HangUp
+
+    place.serve(EARLY=hasty)
+    done = place.run("root", text=FROM + b"\n" + b"x" * 4000000)
+    assert (done.returncode, done.stderr) == (
+        TEMPFAIL, b"sendmail: relayd did not wait for the message\n")
+    assert place.daemon.contents == []
 
 
 ODD = {
