@@ -242,6 +242,20 @@ def test_c17_a_thousand_recipients_and_no_more(station, run):
     assert sorted(arrived) == sorted(names)
 
 
+def test_c17_a_daemon_that_has_had_enough(place):
+    """It hangs up on so many: the first refusal decides all the same."""
+    replies = iter(["250 2.1.5 ok", "452 4.5.3 too many recipients",
+                    "421 4.7.0 too many errors"])
+    place.serve(RCPT=lambda _: next(replies, None))
+    done = place.run(*(f"user{n}@example.com" for n in range(2000)))
+    assert done.returncode == DATAERR
+    assert done.stderr == (
+        b"sendmail: user1@example.com: 452 4.5.3 too many recipients\n"
+        b"sendmail: user2@example.com: 421 4.7.0 too many errors\n"
+        b"sendmail: relayd closed the connection\n")
+    assert_nothing_sent(place)
+
+
 @pytest.mark.parametrize("option, body", [
     ((), b"a\r\n"), (("-i",), b"a\r\n.\r\nb\r\n"), (("-oi",),
                                                  b"a\r\n.\r\nb\r\n"),
