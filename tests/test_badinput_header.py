@@ -246,6 +246,20 @@ def test_repeated_fields_are_logged(station, strict_mail, text, names):
                for line in station.daemon.log[before:]) == 1
 
 
+@pytest.mark.parametrize("fields, count", [
+    (FROM + b"Date: tomorrow\nMessage-ID: x\n", 1),
+    (FROM + b"Date: x\nMessage-ID: <a@b>\n" * 2 + FROM, 2),
+    (b"FROM : a@b.example\nDATE :\n x\nmessage-id\t: x\n", 1),
+], ids=["D19-one", "D17-two", "D15-spelled-oddly"])
+def test_none_is_added_to_what_is_there(station, strict_mail, fields, count):
+    strict_mail(fields + END)
+    send(station, TO, text=fields + END)
+    message = station.assert_arrives(Arrival((TO,)))
+    for name in rb"from", rb"date", rb"message-id":
+        assert len(re.findall(rb"(?mi)^%s[ \t]*:" % name,
+                              message.header)) == count, message.header
+
+
 def test_d17_an_empty_from_is_replaced_once(station):
     made = b'From: "a@b.example" <alerts@example.com>\r'
     for text, field in ((b"From:\n", made), (b"From: \nFROM:\n", made),

@@ -136,6 +136,7 @@ CASES = [
           ("8-bit", b"J\xfcrgen", b"=?unknown-8bit?q?J=FCrgen?="),
           ("encoded", "=?utf-8?q?J=C3=BCrgen?=",
            b"=?utf-8?q?J=C3=BCrgen?="),
+          ("encoded-line", "=?utf-8?q?x?=\nx", b'"=?utf-8?q?x?= x"'),
           ("encoded-lf", "=?utf-8?q?x?=\nBcc: e@x.example",
            b'"=?utf-8?q?x?= Bcc: e@x.example"'))),
     refused("C15-empty", "", stderr="bad recipient: \n"),
