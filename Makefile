@@ -78,7 +78,7 @@ $(BIN)/sendmail: $(BUILD)/sendmail.o $(BUILD)/sendmail_message.o \
 	$(Q)$(LINK) -o $@ $^
 
 $(BIN)/relayctl: $(BUILD)/relayctl.o $(BUILD)/relayctl_list.o \
-    $(BUILD)/relayctl_check.o $(BUILD)/system.o $(ARCHIVE)
+    $(BUILD)/relayctl_check.o $(BUILD)/relayctl_explain.o $(BUILD)/system.o $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
 

@@ -32,6 +32,8 @@ struct ctl {
 static const char usage_text[] =
     "usage: relayctl [-f FILE] VERB ...\n"
     "  check                             configuration, secrets, spool\n"
+    "  explain [--json] [--sender A] RCPT...\n"
+    "                                    how addresses would be rewritten\n"
     "  queue [--json] [--failed] [ID...] list the queue\n"
     "  flush [ID...|--relay NAME]        try now\n"
     "  hold|release|delete ID...|--all|--sender A|--recipient A|--older D\n"
@@ -465,14 +467,22 @@ run_reload(const struct ctl *ctl, int argc, char **argv)
 	return argc > 1 ? usage() : ask_and_print(ctl, argc, argv);
 }
 
+static bool
+is_address(const char *text)
+{
+	if (smtp_address_valid(span_of(text), ADDRESS_BARE | ADDRESS_UTF8))
+		return true;
+	(void)refuse(text, "not an address");
+	return false;
+}
+
 static int
 run_test(const struct ctl *ctl, int argc, char **argv)
 {
 	if (argc > 2)
 		return usage();
-	if (argc == 2 &&
-	    !smtp_address_valid(span_of(argv[1]), ADDRESS_BARE | ADDRESS_UTF8))
-		return refuse(argv[1], "not an address");
+	if (argc == 2 && !is_address(argv[1]))
+		return STATUS_USAGE;
 	return ask_and_print(ctl, argc, argv);
 }
 
@@ -498,6 +508,42 @@ run_check(const struct ctl *ctl, int argc, char **argv)
 	return relayctl_check(ctl->config, running);
 }
 
+static int
+run_explain(const struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option options[] = { { "json", 0, NULL, 'j' },
+		{ "sender", 1, NULL, 's' }, { NULL, 0, NULL, 0 } };
+	struct strings recipients = { NULL, 0 };
+	const char *sender = "root";
+	bool json = false, valid;
+	int value, status = STATUS_USAGE;
+
+	while ((value = next_option(argc, argv, options)) != -1) {
+		if (value == 'j')
+			json = true;
+		else if (value == 's')
+			sender = strcmp(optarg, "<>") == 0 ? "" : optarg;
+		else
+			return STATUS_USAGE;
+	}
+	if (optind == argc)
+		return usage();
+	valid = *sender == '\0' || is_address(sender);
+	for (; valid && optind < argc; optind++) {
+		valid = is_address(argv[optind]);
+		strings_add(&recipients, span_of(argv[optind]));
+	}
+	if (valid && ctl->config == NULL) {
+		(void)fwrite(ctl->errors.data, 1, ctl->errors.len, stderr);
+		status = STATUS_WRONG;
+	} else if (valid) {
+		status =
+		    relayctl_explain(ctl->config, sender, &recipients, json);
+	}
+	strings_free(&recipients);
+	return status;
+}
+
 /* ---- the command line ---- */
 
 static int
@@ -509,6 +555,7 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 	} verbs[] = {
 		{ "check", run_check },
 		{ "delete", run_operation },
+		{ "explain", run_explain },
 		{ "flush", run_flush },
 		{ "hold", run_operation },
 		{ "queue", run_queue },
@@ -518,8 +565,8 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "test", run_test },
 	};
 	static const char *const later[] = { "bounce", "config", "dkim-genkey",
-		"explain", "healthcheck", "import", "log", "metrics",
-		"oauth2-login", "requeue", "set", "show" };
+		"healthcheck", "import", "log", "metrics", "oauth2-login",
+		"requeue", "set", "show" };
 	size_t i;
 
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

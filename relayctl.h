@@ -1,6 +1,6 @@
 /*
- * The parts of relayctl; between relayctl.c, relayctl_list.c and
- * relayctl_check.c only.
+ * The parts of relayctl; between relayctl.c, relayctl_list.c,
+ * relayctl_check.c and relayctl_explain.c only.
  */
 #ifndef RELAYCTL_H
 #define RELAYCTL_H
@@ -44,5 +44,15 @@ void listing_free(struct listing *l);
  * returns  the exit status.
  */
 int relayctl_check(const struct config *config, bool running);
+
+/* ---- relayctl_explain.c ---- */
+
+/*
+ * The verb "explain": print how a message from sender ("": the null sender) to
+ * the recipients (valid addresses) would be rewritten.
+ * returns  the exit status; STATUS_WRONG when a recipient would be refused.
+ */
+int relayctl_explain(const struct config *config, const char *sender,
+    const struct strings *recipients, bool json);
 
 #endif
