@@ -335,12 +335,36 @@ aliases_count(const struct aliases *a)
 	return a->count;
 }
 
+/* "user+detail" without an alias of its own is "user+*", else "user", as
+ * sendmail has it. */
+static const struct alias *
+find_plussed(const struct aliases *a, const char *name)
+{
+	struct span user, detail;
+	struct buf other = { NULL, 0, 0 };
+	const struct alias *alias;
+
+	if (!span_cut(span_of(name), '+', &user, &detail) || user.len == 0)
+		return NULL;
+	buf_add(&other, user);
+	buf_add_text(&other, "+*");
+	alias = find(a, buf_text(&other));
+	if (alias == NULL) {
+		other.len = user.len;
+		alias = find(a, buf_text(&other));
+	}
+	buf_free(&other);
+	return alias;
+}
+
 const struct strings *
 aliases_find(const struct aliases *a, struct span local)
 {
 	char *name = fold_name(local);
 	const struct alias *alias = find(a, name);
 
+	if (alias == NULL)
+		alias = find_plussed(a, name);
 	free(name);
 	if (alias == NULL)
 		alias = a->catch_all;

@@ -12,6 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Who writes a file in place does not pause for longer. */
+enum { WRITING_MS = 2000 };
+
 struct intake {
 	struct loop *loop;
 	struct queue *queue;
@@ -49,6 +52,20 @@ warn_alias(void *arg, unsigned line, const char *text)
 	log_warning(NULL, "%s:%u: %s", (const char *)arg, line, text);
 }
 
+/* Is it being written in place, as far as can be told from a size that has
+ * changed meanwhile, or a last line that has just been begun? */
+static bool
+is_half_written(const struct intake *in, struct span text,
+    const struct stat *st)
+{
+	int64_t age_ms = loop_now(in->loop).wall_ms -
+	    (int64_t)st->st_mtim.tv_sec * 1000 - st->st_mtim.tv_nsec / 1000000;
+	bool ended = text.len > 0 && text.data[text.len - 1] == '\n';
+
+	return text.len != (size_t)st->st_size ||
+	    (!ended && age_ms > -WRITING_MS && age_ms < WRITING_MS);
+}
+
 /* Until a file has been read whole, the old table stays. */
 static void
 load_aliases(struct intake *in)
@@ -56,13 +73,18 @@ load_aliases(struct intake *in)
 	char *path = in->config->aliases;
 	struct buf text = { 0 };
 	struct stat st;
+	bool half;
 
 	if (file_read(path, LIMIT_ALIASES_FILE, &text, &st) == -1) {
 		log_warning(NULL, "%s: %s; aliases stay as they were", path,
 		    strerror(errno));
-	} else if (text.len != (size_t)st.st_size) {
-		in->seen = (struct stat){ 0 }; /* being written: look again */
-	} else {
+		buf_free(&text);
+		return;
+	}
+	half = is_half_written(in, buf_span(&text), &st);
+	if (half)
+		in->seen = (struct stat){ 0 }; /* look again */
+	if (!half || in->aliases == NULL) {
 		if ((st.st_mode & S_IWOTH) != 0)
 			log_warning(NULL, "%s: everybody may write it", path);
 		aliases_free(in->aliases);

@@ -204,7 +204,8 @@ struct aliases *aliases_parse(struct span text,
 void aliases_free(struct aliases *a);
 size_t aliases_count(const struct aliases *a);
 /* What a local part stands for: addresses, "name", or "\name" for a name not
- * to be looked up again.  NULL: no alias, nor a catch-all. */
+ * to be looked up again.  "user+detail" may be "user+*" or "user" there.
+ * NULL: no alias, nor a catch-all. */
 const struct strings *aliases_find(const struct aliases *a, struct span local);
 
 /* ---- addresses.c: tables of addresses, compared whole and without case ----- */

@@ -213,6 +213,8 @@ reply_exit(const struct smtp_reply *r)
 	if (r->code < 400)
 		return r->code < 300 ? EX_OK : EX_TEMPFAIL;
 	smtp_reply_status(r->text, r->code, status);
+	if (r->code == 550 && status_is(status, "5.4.6"))
+		return EX_NOUSER; /* its aliases have no end */
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (status_is(status, rows[i].status))
 			return rows[i].exit;

@@ -55,6 +55,16 @@ static const struct {
 	{ "root: c@x.example\n*: d@x.example\n", "root", "c@x.example", "" },
 	{ "", "root", "-", "" },
 	{ "\xc3\xa4: b@x.example\n", "\xc3\xa4", "b@x.example", "" },
+	/* plussed users */
+	{ "root: a@x.example\n", "root+cron", "a@x.example", "" },
+	{ "root: a@x.example\nROOT+Cron: b\n", "Root+cRon", "b", "" },
+	{ "root: a@x.example\nroot+*: b\nroot+x: c\n", "root+cron", "b", "" },
+	{ "root: a@x.example\nroot+*: b\n", "root", "a@x.example", "" },
+	{ "root: a\n*: b\n", "root+", "a", "" },
+	{ "root: a\n*: b\n", "+root", "b", "" },
+	{ "root: a\n*: b\n", "rootx+y", "b", "" },
+	{ "root+x: a\n*: b\n", "root+x+y", "b", "" },
+	{ "root: a\nroot+*: b\n", "root+x+y", "b", "" },
 	/* two for one name: sendmail keeps the first */
 	{ "root: a@x.example\nROOT: b@x.example\n", "root", "a@x.example",
 	    "2: duplicate name, ignored: root" },

@@ -331,6 +331,62 @@ aliases_inherit_the_parameters_of_their_recipient(void **state)
 	buf_free(&error);
 }
 
+/* Set when the file was written, by the clock of the daemon. */
+static void
+set_age(int64_t age_ms)
+{
+	int64_t at_ms = world.now.wall_ms - age_ms;
+	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
+		{ .tv_sec = at_ms / 1000, .tv_nsec = at_ms % 1000 * 1000000 } };
+
+	assert_int_equal(utimensat(AT_FDCWD, place.path, times, 0), 0);
+}
+
+static void
+f8_a_half_written_file_leaves_the_old_table(void **state)
+{
+	struct buf error = { 0 };
+
+	(void)state;
+	free(world.config.aliases);
+	world.config.aliases = mem_text(place.path);
+	write_file("root: one@example.com\n", 0600);
+	assert_int_equal(submit_configure(world.submit, &world.config, &error),
+	    0);
+	expect_root("one@example.com");
+	write_file("", 0600);
+	set_age(0);
+	expect_root("one@example.com");
+	write_file("root: another@exam", 0600);
+	set_age(-1); /* the loop's clock is a little behind */
+	expect_root("one@example.com");
+	write_file("root: another@example.com\n", 0600);
+	set_age(0);
+	expect_root("another@example.com");
+	/* It is not going to be longer. */
+	write_file("root: you@example.com", 0600);
+	set_age(2000);
+	expect_root("you@example.com");
+	buf_free(&error);
+}
+
+/* What there is at the start is better than nothing. */
+static void
+f8_a_half_written_file_is_read_when_there_is_no_table(void **state)
+{
+	struct buf error = { 0 };
+
+	(void)state;
+	free(world.config.aliases);
+	world.config.aliases = mem_text(place.path);
+	write_file("root: one@example.com", 0600);
+	set_age(0);
+	assert_int_equal(submit_configure(world.submit, &world.config, &error),
+	    0);
+	expect_root("one@example.com");
+	buf_free(&error);
+}
+
 static void
 without_aliases_a_warning_says_where_roots_mail_goes(void **state)
 {
@@ -363,6 +419,8 @@ main(void)
 		TEST(a_message_of_our_own_goes_the_same_way),
 		TEST(aliases_are_read_again_when_they_change),
 		TEST(aliases_inherit_the_parameters_of_their_recipient),
+		TEST(f8_a_half_written_file_leaves_the_old_table),
+		TEST(f8_a_half_written_file_is_read_when_there_is_no_table),
 		TEST(without_aliases_a_warning_says_where_roots_mail_goes),
 	};
 

@@ -122,6 +122,7 @@ static const struct {
 	/* F1 */
 	{ "a: b\nb: a", "", "a", "a@example.com", REWRITE_OK },
 	{ "a: a", "", "a", "a@example.com", REWRITE_OK },
+	{ "a: a+x", "", "a", "a+x@example.com", REWRITE_OK },
 	{ "a: a, b@x.example", "c@x.example", "a", "a@example.com|b@x.example",
 	    REWRITE_OK },
 	/* two ways to one name are no cycle */
