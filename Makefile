@@ -43,7 +43,7 @@ LAYERS = log buf util loop \
     due settle pool backlog sched \
     listen intake reply dialogue session submit report client operate verbs control
 # Of these sendmail uses the first two layers only, without libraries.
-SENDMAIL_LAYERS = log buf util smtp parameters text header
+SENDMAIL_LAYERS = log buf util smtp parameters text header aliases
 
 DAEMON_LIBS = -lcurl -lssl -lcrypto -lconfuse
 OBJECTS = $(LAYERS:%=$(BUILD)/%.o)

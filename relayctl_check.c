@@ -122,6 +122,22 @@ check_sender(struct check *check)
 		    config->origin);
 }
 
+/* What staging keeps from going to whom it is for. */
+static void
+check_recipients(const struct check *check)
+{
+	const struct config *config = check->config;
+	const char *others = config->allow_recipients.count > 0
+	    ? "others than allow_recipients"
+	    : "all";
+
+	if (config->redirect[0] != '\0')
+		(void)printf("recipients: %s are redirected to %s\n", others,
+		    config->redirect);
+	else if (config->allow_recipients.count > 0)
+		(void)printf("recipients: %s are refused\n", others);
+}
+
 static void
 warn_alias(void *arg, unsigned line, const char *text)
 {
@@ -216,6 +232,7 @@ check_all(struct check *check)
 	for (i = 0; i < check->config->relay_count; i++)
 		check_relay(check, &check->config->relay[i]);
 	check_sender(check);
+	check_recipients(check);
 	check_aliases(check);
 	check_spool(check);
 	(void)printf("relayd: %s\n",

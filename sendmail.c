@@ -453,17 +453,35 @@ flush_queue(const struct options *o, char **arguments)
 	return run_relayctl("flush");
 }
 
-/* There is no table to build: the daemon reads the file itself. */
+static void
+warn_alias(void *arg, unsigned line, const char *text)
+{
+	struct buf b = { 0 };
+
+	buf_printf(&b, "%s:%u: %s", (const char *)arg, line, text);
+	complain(buf_span(&b));
+	buf_free(&b);
+}
+
+/* There is no table to build, as the daemon reads the file itself: say which
+ * lines it will not use. */
 static int
 check_aliases(const struct options *o, char **arguments)
 {
-	const char *path = SYSCONFDIR "/aliases";
+	char path[] = SYSCONFDIR "/aliases";
+	struct buf text = { 0 };
 
 	(void)o;
 	(void)arguments;
-	if (access(path, R_OK) == 0 || errno == ENOENT)
-		return EX_OK;
-	return refuse(EX_NOINPUT, "can't read ", path);
+	if (file_read(path, LIMIT_ALIASES_FILE, &text, NULL) == -1) {
+		buf_free(&text);
+		return errno == ENOENT
+		    ? EX_OK
+		    : refuse(EX_NOINPUT, "can't read ", path);
+	}
+	aliases_free(aliases_parse(buf_span(&text), warn_alias, path));
+	buf_free(&text);
+	return EX_OK;
 }
 
 /* Queue runs at intervals, or of a part: the daemon makes them by itself. */
