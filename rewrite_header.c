@@ -85,6 +85,25 @@ add_name(const struct edit *e, const struct mailbox *m, struct buf *name)
 	buf_free(&text);
 }
 
+/* Copy words, beginning new lines only where one would be too long for SMTP
+ * (RFC 5322, 2.1.1).  A quoted blank is no place for that. */
+static void
+add_words(const struct edit *e, struct span words)
+{
+	while (words.len > 0) {
+		const char *blank = memchr(words.data, ' ', words.len);
+		struct span word = span_first(words,
+		    blank == NULL ? words.len
+				  : (size_t)(blank - words.data) + 1);
+
+		if (e->out->data[e->out->len - 1] == ' ' &&
+		    e->out->data[e->out->len - 2] != '\\')
+			fold(e, word.len, LINE_LIMIT);
+		buf_add(e->out, word);
+		words = span_from(words, word.len);
+	}
+}
+
 /* Write a mailbox anew, once for each address that it stands for now. */
 static void
 put_mailbox(const struct edit *e, const struct mailbox *m,
@@ -101,7 +120,7 @@ put_mailbox(const struct edit *e, const struct mailbox *m,
 			buf_add_text(e->out, ", ");
 		fold(e, name.len + 1 + len, LINE_WANTED);
 		if (name.len > 0) {
-			buf_add(e->out, buf_span(&name));
+			add_words(e, buf_span(&name));
 			buf_add_char(e->out, ' ');
 			fold(e, len, LINE_WANTED);
 		}
@@ -211,7 +230,7 @@ edit_list(struct edit *e, const struct header_field *field, resolver *resolve)
 			changed = true;
 		} else {
 			fold(e, m.text.len + strlen(","), LINE_LIMIT);
-			buf_add(e->out, m.text);
+			add_words(e, m.text);
 		}
 		strings_free(&to);
 		count++;

@@ -861,6 +861,54 @@ d20_long_names_are_not_taken_over(void **state)
 	}
 }
 
+static const struct {
+	const char *before, *word, *after;
+} long_mailboxes[] = {
+	{ "To: ", "some ", "one <root>\r\n" },
+	{ "To: \"", "some ", "one\" <root>\r\n" },
+	{ "To: \"", "so\\ me ", "one\" <root>\r\n" },
+	{ "To: root, ", "some ", "one <a@b.example>\r\n" },
+	{ "To: root, a@b.example (", "so(\\))me ", "one)\r\n" },
+};
+
+/* D20: a display name that is too long for a line as it came. */
+static void
+d20_long_names_are_folded_at_blanks(void **state)
+{
+	struct rewrite_rules rules = rules_with(NULL);
+	size_t i, words;
+
+	(void)state;
+	for (i = 0; i < CASES(long_mailboxes); i++) {
+		struct buf in = { NULL, 0, 0 }, again = { NULL, 0, 0 };
+		struct strings found = { NULL, 0 };
+		char *text;
+
+		buf_add_text(&in, FULL);
+		buf_add_text(&in, long_mailboxes[i].before);
+		for (words = 0; words < 1000; words++)
+			buf_add_text(&in, long_mailboxes[i].word);
+		buf_add_text(&in, long_mailboxes[i].after);
+		assert_null(rewrite(&rules, buf_span(&in), &text));
+		assert_true(longest_line(text) <= 998);
+		assert_null(strstr(text, "\\\r\n")); /* a quoted CR */
+		/* It can still be parsed, and nothing but blanks was lost. */
+		assert_null(header_recipients(span_of(text), &found));
+		assert_int_equal(found.count, 1 + (i > 2));
+		for (words = 0; text[words] != '\0'; words++)
+			if (strchr(" \t\r\n", text[words]) == NULL)
+				buf_add_char(&again, text[words]);
+		words = 1000 * (strlen(long_mailboxes[i].word) - 1);
+		if (i == 2)
+			words -= 1000;
+		assert_true(again.len > words);
+		free(text);
+		strings_free(&found);
+		buf_free(&in);
+		buf_free(&again);
+	}
+}
+
 /* A list of a large alias, many times over. */
 static void
 f2_aliases_in_a_header_are_bounded(void **state)
@@ -957,6 +1005,7 @@ main(void)
 		cmocka_unit_test(d20_rewritten_fields_keep_lines_short),
 		cmocka_unit_test(b21_a_long_line_is_not_folded),
 		cmocka_unit_test(d20_long_names_are_not_taken_over),
+		cmocka_unit_test(d20_long_names_are_folded_at_blanks),
 		cmocka_unit_test(f2_aliases_in_a_header_are_bounded),
 	};
 
