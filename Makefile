@@ -34,11 +34,11 @@ LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
 LAYERS = log buf util loop \
-    smtp parameters text header aliases addresses rewrite rewrite_header \
-    provider \
+    smtp parameters text header encode mime_header mime downgrade \
+    aliases addresses rewrite rewrite_header provider \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
-    spool queue entry move walk setup conn \
+    spool queue entry move walk convert setup conn \
     wire transaction pipeline relay \
     due settle pool backlog sched \
     listen intake reply dialogue session submit report client operate verbs control

@@ -10,7 +10,9 @@ shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk curl/=conn openssl/=conn
-    header.h=header,aliases,rewrite_header rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,move,walk
+    header.h=header,mime_header,downgrade,aliases,rewrite_header
+    mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
+    rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,move,walk
     setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay
     sched.h=due,settle,pool,backlog,sched submit.h=listen,intake,submit
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
