@@ -87,10 +87,9 @@ pipeline_has_room(const struct pipeline *p)
 }
 
 void
-pipeline_add(struct pipeline *p, struct delivery *d)
+pipeline_add(struct pipeline *p, struct transaction *t)
 {
 	bool behind = p->count > 0 && (p->can & SMTP_CAN_CHUNKING) != 0;
-	struct transaction *t = transaction_new(d);
 
 	if (behind || (p->count == 0 && p->dirty))
 		t->step = STEP_RSET;
@@ -109,7 +108,7 @@ octets_of(const struct pipeline *p)
 	uint64_t octets = 0;
 
 	for (t = p->oldest; t != NULL; t = t->next)
-		octets += t->delivery->entry->size;
+		octets += t->size;
 	return octets;
 }
 
@@ -124,8 +123,7 @@ pipeline_may_ask(const struct pipeline *p)
 		return true;
 	if (t->step <= STEP_MAIL)
 		return t == p->oldest || octets_of(p) <= UNCONFIRMED_MAX;
-	return t->step != STEP_DATA || t->delivery->entry->size <= LARGE ||
-	    t->waiting == 0;
+	return t->step != STEP_DATA || t->size <= LARGE || t->waiting == 0;
 }
 
 void
@@ -151,6 +149,6 @@ pipeline_drop(struct pipeline *p)
 		p->newest = NULL;
 	p->count--;
 	p->dirty = t->open || t->chunked;
-	free(t);
+	transaction_free(t);
 	return d;
 }

@@ -38,7 +38,8 @@ struct relay_link {
 	int64_t opened_ms, setup_ms;
 
 	uint64_t size_limit;
-	unsigned begun, sent; /* messages */
+	unsigned begun, sent;       /* messages */
+	struct transaction *coming; /* being prepared; NULL: none */
 	struct pipeline pipeline;
 	struct smtp_reply reply; /* being read */
 	struct wire wire;
@@ -50,11 +51,30 @@ struct relay_link {
 
 /* ---- ends of transactions and of the link ---- */
 
+static bool
+is_busy(const struct relay_link *l)
+{
+	return l->pipeline.oldest != NULL || l->coming != NULL;
+}
+
 /* The oldest is decided: give it back. */
 static void
 complete(struct relay_link *l)
 {
 	l->handlers.done(l->arg, l, pipeline_drop(&l->pipeline));
+}
+
+/* The coming one is over before it was begun. */
+static void
+drop_coming(struct relay_link *l)
+{
+	struct delivery *d = l->coming->delivery;
+
+	transaction_free(l->coming);
+	l->coming = NULL;
+	delivery_settle(d, VERDICT_NONE, "4.3.2",
+	    "not tried: the connection was closed");
+	l->handlers.done(l->arg, l, d);
 }
 
 /* "WHAT COMMAND: WORDS"; the first fault is the one that counts. */
@@ -152,6 +172,8 @@ finish(struct relay_link *l)
 			    "not tried: the connection was closed");
 		complete(l);
 	}
+	if (l->coming != NULL)
+		drop_coming(l);
 	loop_timer_clear(l->loop, &l->timer);
 	l->handlers.closed(l->arg, l,
 	    l->fault.kind == FAULT_NONE ? NULL : &l->fault);
@@ -331,13 +353,40 @@ take_next(struct relay_link *l)
 	l->progress = true;
 	d->begun_ms = loop_now(l->loop).mono_ms;
 	d->setup_ms = l->begun == 0 ? l->setup_ms : 0;
-	if (!delivery_possible(d, l->pipeline.can, l->size_limit)) {
-		l->handlers.done(l->arg, l, d);
+	l->coming = transaction_new(d, l->pipeline.can);
+	return true;
+}
+
+/* Go on with the one that is coming; false: in a later turn. */
+static bool
+prepare(struct relay_link *l)
+{
+	struct transaction *t = l->coming;
+
+	if (l->shut) {
+		drop_coming(l);
 		return true;
 	}
-	pipeline_add(&l->pipeline, d);
-	l->begun++;
+	switch (transaction_prepare(t, l->pipeline.can, l->size_limit)) {
+	case PREPARATION_MORE:
+		l->progress = true;
+		return false;
+	case PREPARATION_READY:
+		pipeline_add(&l->pipeline, t);
+		l->coming = NULL;
+		l->begun++;
+		break;
+	case PREPARATION_OVER:
+		drop_coming(l);
+		break;
+	}
 	return true;
+}
+
+static bool
+may_prepare(const struct relay_link *l)
+{
+	return l->coming != NULL && pipeline_has_room(&l->pipeline);
 }
 
 static void
@@ -358,9 +407,7 @@ write_content(struct relay_link *l, struct transaction *t)
 			t->end = wire_position(&l->wire);
 		return;
 	}
-	delivery_settle(t->delivery, VERDICT_DEFERRED, "4.3.0",
-	    errno == EBADMSG ? "message file is damaged; it was not sent"
-			     : "read error on message file; it was not sent");
+	transaction_unreadable(t);
 	l->state = OVER;
 }
 
@@ -372,9 +419,11 @@ write_more(struct relay_link *l)
 
 	if (l->state != READY || wire_room(&l->wire) < TRANSACTION_ROOM)
 		return false;
+	if (may_prepare(l))
+		return prepare(l);
 	if (t == NULL || t->step == STEP_WRITTEN)
-		return may_begin(l) && pipeline_has_room(&l->pipeline) &&
-		    take_next(l);
+		return l->coming == NULL && may_begin(l) &&
+		    pipeline_has_room(&l->pipeline) && take_next(l);
 	if (t->step == STEP_CONTENT)
 		write_content(l, t);
 	else if (t->step != STEP_WAIT && pipeline_may_ask(&l->pipeline))
@@ -411,7 +460,11 @@ write_out(struct relay_link *l)
 	for (i = 0; i < ROUNDS; i++) {
 		while (write_more(l))
 			;
-		if (l->state == OVER || l->wire.out.len == 0 || !send_out(l))
+		if (l->state == OVER)
+			return false;
+		if (l->wire.out.len == 0)
+			return may_prepare(l);
+		if (!send_out(l))
 			return false;
 	}
 	return true;
@@ -427,7 +480,7 @@ patience_ms(const struct relay_link *l)
 
 	if (l->state == QUITTING)
 		return QUIT_TIMEOUT_MS;
-	if (l->pipeline.oldest == NULL)
+	if (!is_busy(l))
 		return l->relay->idle * 1000;
 	if (l->pipeline.waiting > 0 && timeout < END_TIMEOUT_MS) {
 		e = pipeline_expected(&l->pipeline);
@@ -472,7 +525,7 @@ work(struct relay_link *l)
 {
 	bool more = l->state != OVER && write_out(l);
 
-	if (l->state == READY && l->pipeline.oldest == NULL && !may_begin(l))
+	if (l->state == READY && !is_busy(l) && !may_begin(l))
 		say_goodbye(l);
 	if (l->state == OVER)
 		finish(l);
@@ -486,7 +539,7 @@ on_timer(void *arg)
 	struct relay_link *l = arg;
 
 	if (l->state != OVER && loop_now(l->loop).mono_ms >= l->deadline_ms) {
-		if (l->state == READY && l->pipeline.oldest == NULL)
+		if (l->state == READY && !is_busy(l))
 			l->shut = true; /* idle for long enough */
 		else
 			lose(l, FAULT_TIMEOUT);
@@ -574,7 +627,7 @@ relay_shut(struct relay_link *l)
 bool
 relay_idle(const struct relay_link *l)
 {
-	return l->state == READY && l->pipeline.oldest == NULL && !l->shut;
+	return l->state == READY && !is_busy(l) && !l->shut;
 }
 
 bool

@@ -9,6 +9,8 @@
  */
 #include "transaction.h"
 
+#include "convert.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -63,52 +65,153 @@ delivery_settle(struct delivery *d, enum verdict verdict, const char *status,
 	}
 }
 
-bool
-delivery_possible(struct delivery *d, unsigned can, uint64_t size_limit)
-{
-	struct buf text = { NULL, 0, 0 };
-	bool possible = false;
-
-	if (size_limit > 0 && d->entry->size > size_limit) {
-		buf_printf(&text,
-		    "5.3.4 message of %" PRIu64 " octets is over the "
-		    "relayhost's limit of %" PRIu64,
-		    d->entry->size, size_limit);
-		delivery_settle(d, VERDICT_FAILED, "5.3.4", buf_text(&text));
-	} else if (d->entry->envelope.utf8 && (can & SMTP_CAN_SMTPUTF8) == 0) {
-		delivery_settle(d, VERDICT_FAILED, "5.6.7",
-		    "5.6.7 the relayhost does not take addresses beyond ASCII "
-		    "(SMTPUTF8)");
-	} else {
-		possible = true;
-	}
-	buf_free(&text);
-	return possible;
-}
-
-/* ---- what is written ---- */
+/* ---- before it is begun ---- */
 
 struct transaction *
-transaction_new(struct delivery *d)
+transaction_new(struct delivery *d, unsigned can)
 {
 	struct transaction *t = mem_alloc(sizeof(*t));
+	unsigned wanted = convert_wanted(d->entry, can);
 
 	t->delivery = d;
+	t->size = d->entry->size;
+	if (wanted != 0)
+		t->conversion = conversion_new(d->entry, wanted);
 	t->step = STEP_MAIL;
 	t->end = UINT64_MAX;
 	return t;
 }
 
-static void
-add_mail(const struct entry *e, unsigned can, struct buf *out)
+void
+transaction_free(struct transaction *t)
 {
+	conversion_free(t->conversion);
+	free(t);
+}
+
+static bool
+is_ascii(const char *text)
+{
+	while (*text != '\0' && (*text & 0x80) == 0)
+		text++;
+	return *text == '\0';
+}
+
+static bool
+envelope_is_ascii(const struct delivery *d)
+{
+	const struct envelope *e = &d->entry->envelope;
+	size_t i;
+
+	if (!is_ascii(e->sender))
+		return false;
+	for (i = 0; i < d->recipient_count; i++) {
+		if (!is_ascii(e->recipient[d->recipient[i].index].address))
+			return false;
+	}
+	return true;
+}
+
+void
+transaction_unreadable(struct transaction *t)
+{
+	delivery_settle(t->delivery, VERDICT_DEFERRED, "4.3.0",
+	    errno == EBADMSG ? "message file is damaged; it was not sent"
+			     : "read error on message file; it was not sent");
+}
+
+static void
+settle_utf8(struct transaction *t)
+{
+	delivery_settle(t->delivery, VERDICT_FAILED, "5.6.7",
+	    "5.6.7 the relayhost does not take addresses beyond ASCII "
+	    "(SMTPUTF8)");
+}
+
+static void
+settle_size(struct transaction *t, uint64_t size_limit)
+{
+	struct buf text = { NULL, 0, 0 };
+
+	buf_printf(&text,
+	    "5.3.4 message of %" PRIu64 " octets is over the "
+	    "relayhost's limit of %" PRIu64,
+	    t->size, size_limit);
+	delivery_settle(t->delivery, VERDICT_FAILED, "5.3.4", buf_text(&text));
+	buf_free(&text);
+}
+
+static void
+take_converted(struct transaction *t)
+{
+	char id[QUEUE_ID_MAX];
+
+	queue_id_text(t->delivery->entry->id, id);
+	t->size = conversion_size(t->conversion);
+	log_info("smtp",
+	    "%s: converted to what the relayhost takes, size=%" PRIu64, id,
+	    t->size);
+}
+
+/* As preparation below; READY: the size is known. */
+static enum preparation
+prepare_content(struct transaction *t)
+{
+	if (t->conversion == NULL)
+		return PREPARATION_READY;
+	switch (conversion_prepare(t->conversion)) {
+	case CONVERSION_MORE:
+		return PREPARATION_MORE;
+	case CONVERSION_READY:
+		take_converted(t);
+		return PREPARATION_READY;
+	case CONVERSION_NEEDLESS:
+		conversion_free(t->conversion);
+		t->conversion = NULL;
+		return PREPARATION_READY;
+	case CONVERSION_IMPOSSIBLE:
+		settle_utf8(t);
+		return PREPARATION_OVER;
+	case CONVERSION_ERROR:
+		transaction_unreadable(t);
+		return PREPARATION_OVER;
+	}
+	return PREPARATION_OVER;
+}
+
+enum preparation
+transaction_prepare(struct transaction *t, unsigned can, uint64_t size_limit)
+{
+	const struct delivery *d = t->delivery;
+	enum preparation result;
+
+	if (d->entry->envelope.utf8 && (can & SMTP_CAN_SMTPUTF8) == 0 &&
+	    !envelope_is_ascii(d)) {
+		settle_utf8(t);
+		return PREPARATION_OVER;
+	}
+	result = prepare_content(t);
+	if (result != PREPARATION_READY || size_limit == 0 ||
+	    t->size <= size_limit)
+		return result;
+	settle_size(t, size_limit);
+	return PREPARATION_OVER;
+}
+
+/* ---- what is written ---- */
+
+static void
+add_mail(const struct transaction *t, unsigned can, struct buf *out)
+{
+	const struct entry *e = t->delivery->entry;
+
 	buf_printf(out, "MAIL FROM:<%s>", e->envelope.sender);
 	if ((can & SMTP_CAN_SIZE) != 0)
-		buf_printf(out, " SIZE=%" PRIu64, e->size);
+		buf_printf(out, " SIZE=%" PRIu64, t->size);
 	if ((e->envelope.eight_bit || (e->has & TEXT_8BIT) != 0) &&
 	    (can & SMTP_CAN_8BITMIME) != 0)
 		buf_add_text(out, " BODY=8BITMIME");
-	if (e->envelope.utf8)
+	if (e->envelope.utf8 && (can & SMTP_CAN_SMTPUTF8) != 0)
 		buf_add_text(out, " SMTPUTF8");
 	if ((can & SMTP_CAN_DSN) != 0)
 		dsn_add_mail(out, e->envelope.ret, e->envelope.envid);
@@ -130,22 +233,23 @@ begin_content(struct transaction *t, uint64_t octets)
 	t->step = STEP_CONTENT;
 	t->line_start = true;
 	t->left = octets;
-	entry_rewind(t->delivery->entry);
+	if (t->conversion != NULL)
+		conversion_rewind(t->conversion);
+	else
+		entry_rewind(t->delivery->entry);
 }
 
 static enum command
 add_data(struct transaction *t, unsigned can, struct buf *out)
 {
-	uint64_t size = t->delivery->entry->size;
-
 	t->chunked = (can & SMTP_CAN_CHUNKING) != 0;
 	if (!t->chunked) {
 		buf_add_text(out, "DATA\r\n");
 		t->step = STEP_WAIT;
 		return COMMAND_DATA;
 	}
-	buf_printf(out, "BDAT %" PRIu64 " LAST\r\n", size);
-	begin_content(t, size);
+	buf_printf(out, "BDAT %" PRIu64 " LAST\r\n", t->size);
+	begin_content(t, t->size);
 	return COMMAND_BDAT;
 }
 
@@ -161,7 +265,7 @@ transaction_command(struct transaction *t, unsigned can, struct buf *out)
 		return COMMAND_RSET;
 	}
 	if (t->step == STEP_MAIL) {
-		add_mail(d->entry, can, out);
+		add_mail(t, can, out);
 		t->step = STEP_RCPT;
 		return COMMAND_MAIL;
 	}
@@ -174,6 +278,14 @@ transaction_command(struct transaction *t, unsigned can, struct buf *out)
 	return add_data(t, can, out);
 }
 
+static ssize_t
+read_content(struct transaction *t, char *out, size_t size)
+{
+	if (t->conversion != NULL)
+		return conversion_read(t->conversion, out, size);
+	return entry_read(t->delivery->entry, out, size);
+}
+
 int
 transaction_content(struct transaction *t, struct buf *out)
 {
@@ -181,7 +293,7 @@ transaction_content(struct transaction *t, struct buf *out)
 	ssize_t n = 0;
 
 	if (t->left > 0) {
-		n = entry_read(t->delivery->entry, piece, sizeof(piece));
+		n = read_content(t, piece, sizeof(piece));
 		if (n == -1)
 			return -1;
 		if (n == 0 || (uint64_t)n > t->left) {
@@ -270,8 +382,7 @@ take_data_reply(struct transaction *t, const struct smtp_reply *reply,
 {
 	if (reply->code == 354) {
 		/* Nobody accepted: a lone dot (RFC 2920, 3.1). */
-		begin_content(t,
-		    t->accepted == 0 ? 0 : t->delivery->entry->size);
+		begin_content(t, t->accepted == 0 ? 0 : t->size);
 		return;
 	}
 	delivery_settle(t->delivery, verdict_of(reply->code, status), status,

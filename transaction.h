@@ -41,8 +41,10 @@ struct transaction {
 	bool chunked;    /* BDAT, not DATA */
 	bool open;       /* MAIL was taken and nothing has ended it since */
 	bool line_start; /* of the content, for the dots */
-	uint64_t left;   /* of the content, octets */
-	uint64_t end;    /* where in the link's stream the content ends;
+	struct conversion *conversion; /* NULL: the content goes as it is */
+	uint64_t size;                 /* of the content as sent, octets */
+	uint64_t left;                 /* of these */
+	uint64_t end; /* where in the link's stream the content ends;
 			    UINT64_MAX until it is queued */
 };
 
@@ -50,11 +52,21 @@ struct transaction {
 void delivery_settle(struct delivery *d, enum verdict verdict,
     const char *status, const char *text);
 
-/* Can a relayhost that offers this (SMTP_CAN_*; size_limit 0: none) take it?
- * If not, every recipient has failed. */
-bool delivery_possible(struct delivery *d, unsigned can, uint64_t size_limit);
+/* For a relayhost that offers this (SMTP_CAN_*). */
+struct transaction *transaction_new(struct delivery *d, unsigned can);
+void transaction_free(struct transaction *t);
 
-struct transaction *transaction_new(struct delivery *d); /* at STEP_MAIL */
+enum preparation {
+	PREPARATION_MORE,  /* call again: the message is large */
+	PREPARATION_READY, /* at STEP_MAIL */
+	PREPARATION_OVER,  /* not possible: every recipient has its verdict */
+};
+/* Find out, for some milliseconds, whether and how the relayhost can take it.
+ * size_limit: 0: none. */
+enum preparation transaction_prepare(struct transaction *t, unsigned can,
+    uint64_t size_limit);
+/* The content can't be read (errno): every recipient waits. */
+void transaction_unreadable(struct transaction *t);
 
 /* Neither of the next two appends more than so many octets. */
 enum { TRANSACTION_ROOM = 64 << 10 };
@@ -110,7 +122,7 @@ void pipeline_init(struct pipeline *p, unsigned can, unsigned limit);
 
 /* May a transaction be added?  (The newest one is written.) */
 bool pipeline_has_room(const struct pipeline *p);
-void pipeline_add(struct pipeline *p, struct delivery *d);
+void pipeline_add(struct pipeline *p, struct transaction *t); /* consumed */
 /* May the newest write its next command? */
 bool pipeline_may_ask(const struct pipeline *p);
 /* Take the oldest out, which waits for nothing, and free it. */

@@ -310,3 +310,19 @@ def assert_valid(message):
     assert parsed["date"].datetime is not None
     assert re.fullmatch(r"<[^<>@\s]+@[^<>@\s]+>", parsed["message-id"].strip())
     return parsed
+
+
+def decoded_body(message):
+    """The body of one that is no multipart, as it was before it was encoded
+    for the relayhost."""
+    parsed = email.message_from_bytes(message.header + b"\r\n")
+    if parsed["Content-Transfer-Encoding"] in ("base64", "quoted-printable"):
+        parsed.set_payload(message.body.decode("ascii"))
+        return parsed.get_payload(decode=True)
+    return message.body
+
+
+def peak(daemon):
+    """Resident set at its highest, in MiB."""
+    with open(f"/proc/{daemon.process.pid}/status") as status:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) / 1024

@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from harness import PASSWORD, USER, assert_valid, private
+from harness import (PASSWORD, USER, assert_valid, decoded_body, peak,
+                     private)
 from relayhost import Relayhost
 
 SECRET = b"Subject: s3cret-subject\n\ns3cret-body\n"
@@ -306,14 +307,8 @@ def test_unusual_message(daemon, host, body, extensions):
         client.sendmail("root", ["root"],
                         b"To: root\r\n\r\n" + body.replace(b"\n", b"\r\n"))
     for message in host.wait_messages(2):
-        assert message.body == wanted
+        assert decoded_body(message) == wanted
         assert_valid(message)
-
-
-def peak(daemon):
-    """Resident set at its highest, in MiB."""
-    with open(f"/proc/{daemon.process.pid}/status") as status:
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) / 1024
 
 
 @pytest.mark.slow

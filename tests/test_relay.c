@@ -382,10 +382,13 @@ make_delivery(size_t n, const struct message *m)
 {
 	struct entry *e = &w.entry[n];
 	struct delivery *d = &w.delivery[n];
+	struct text_facts facts = { 0 };
 	char address[32];
 	size_t i;
 
 	*e = (struct entry){ .id = n + 1, .size = strlen(m->content) };
+	text_note(&facts, span_of(m->content));
+	e->has = facts.has;
 	e->read_at = 1; /* as a former try left it */
 	e->envelope.sender = mem_text("s@x.org");
 	e->envelope.eight_bit = m->eight_bit;
@@ -790,11 +793,11 @@ parameters_are_those_that_are_offered(void **state)
 		    { C(MAIL(" SIZE=3 BODY=8BITMIME SMTPUTF8")
 			    RCPT(1) "DATA\r\n") },
 		    "" },
-		{ "I56: 8-bit as it is", PIPE, 0, 0,
+		{ "8-bit octets nobody spoke of", PIPE | SMTP_CAN_8BITMIME, 0,
+		    0, { { .content = "\r\n\xe4\r\n" } },
+		    { C(MAIL(" BODY=8BITMIME") RCPT(1) "DATA\r\n") }, "" },
+		{ "8-bit spoken of that are not there", PIPE, 0, 0,
 		    { { "a\r\n", 0, true, false, 0 } }, { DATA1 }, "" },
-		{ "I56: no SMTPUTF8", PIPE, 0, 0,
-		    { { "a\r\n", 2, false, true, 0 }, { .content = "b\r\n" } },
-		    { DATA1 }, "1:FF" },
 		{ "I15: too large", PIPE | SMTP_CAN_SIZE, 0, 0,
 		    { { .content = "0123456789012345678901234567890123456789"
 				   "0123456789012345678901234567890123456789"
@@ -809,6 +812,78 @@ parameters_are_those_that_are_offered(void **state)
 
 	(void)state;
 	run_all(d, COUNT(d));
+}
+
+#define BIT8     "S: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+#define ENCODING "Content-Transfer-Encoding: quoted-printable\r\n"
+
+static void
+I56_content_is_converted_for_the_relayhost(void **state)
+{
+	static const struct dialogue d[] = {
+		{ "its size is known before", ALL | SMTP_CAN_SIZE, 0, 0,
+		    { { .content = "S: x\r\n\r\n\xe4\xe4\xe4\r\n" },
+			{ .content = "b\r\n" } },
+		    { C(MAIL(" SIZE=3") RCPT(1) BDAT("b")) }, "1:F" },
+		{ "DATA", PIPE, 0, 0,
+		    { { .content = BIT8 "\r\n.\xe4 long enough\r\n" },
+			{ .content = "b\r\n" } },
+		    { DATA1, S(OK OK GO),
+			C(BIT8 ENCODING "\r\n=2E=E4 long enough\r\n.\r\n" MAIL(
+			    "") RCPT(1) "DATA\r\n"),
+			S(OK) },
+		    "1:S" },
+		{ "BDAT", ALL, 0, 0,
+		    { { .content = BIT8 "\r\n\xe4 long enough\r\n" } },
+		    { C(MAIL("") RCPT(1) "BDAT 115 LAST\r\n" BIT8 ENCODING
+					 "\r\n=E4 long enough\r\n"),
+			S(OK OK OK) },
+		    "1:S" },
+		{ "no SMTPUTF8, but only the text needs it",
+		    PIPE | SMTP_CAN_8BITMIME, 0, 0,
+		    { { "S: attach\xc3\xa9\r\n\r\n", 0, false, true, 0 } },
+		    { C(MAIL(" BODY=8BITMIME") RCPT(1) "DATA\r\n"), S(OK OK GO),
+			C("S: =?utf-8?Q?attach=C3=A9?=\r\n\r\n.\r\n"), S(OK) },
+		    "1:S" },
+		{ "no SMTPUTF8, and an address needs it", PIPE, 0, 0,
+		    { { "To: \xc3\xa4@b\r\n\r\n", 2, false, true, 0 },
+			{ .content = "b\r\n" } },
+		    { DATA1 }, "1:FF" },
+		{ "it can't be read", PIPE, 0, 0,
+		    { { "\r\n\xe4\r\n", 2, false, false, EBADMSG },
+			{ .content = "b\r\n" } },
+		    { DATA1 }, "1:DD" },
+	};
+
+	(void)state;
+	run_all(d, COUNT(d));
+}
+
+/* While it is prepared the link stays awake, and what is asked for meanwhile
+ * is done. */
+static void
+a_large_message_is_prepared_in_slices(void **state)
+{
+	static char large[(1 << 20) + 16];
+	static struct dialogue d = { "slices", PIPE, 0, 0,
+		{ { .content = large } }, { C("") }, "" };
+	static const struct manner manner = { 0 };
+	size_t n;
+
+	(void)state;
+	(void)snprintf(large, sizeof(large), "\r\n\xe4");
+	memset(large + 3, 'x', sizeof(large) - 6);
+	memcpy(large + sizeof(large) - 3, "\r\n", 3);
+	begin(&d, &manner);
+	w.handlers->ready(w.arg);
+	for (n = 0; w.out.len == 0; n++) {
+		assert_in_range(n, 0, 20);
+		assert_int_equal(w.wanted, LOOP_READ | LOOP_WRITE);
+		assert_false(relay_idle(w.link));
+		w.handlers->event(w.arg, LOOP_WRITE);
+	}
+	assert_in_range(n, 3, 20);
+	finish(&d);
 }
 
 static void
@@ -1319,6 +1394,8 @@ main(void)
 		    a_lost_connection_is_paid_by_the_message_being_sent),
 		cmocka_unit_test(what_nobody_asked_for_ends_the_link),
 		cmocka_unit_test(damaged_content_is_never_completed),
+		cmocka_unit_test(I56_content_is_converted_for_the_relayhost),
+		cmocka_unit_test(a_large_message_is_prepared_in_slices),
 		cmocka_unit_test(waits_are_limited),
 		cmocka_unit_test(a_link_ends_when_it_is_told_to),
 		cmocka_unit_test(shut_before_ready_closes_from_the_loop),
@@ -1333,5 +1410,6 @@ main(void)
 		cmocka_unit_test(each_of_many_recipients_is_judged),
 	};
 
+	log_open(LOG_TO_STDERR, LOG_LEVEL_ERROR);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,14 +11,14 @@
 static void
 expect_commands(struct delivery *d, unsigned can, const char *commands)
 {
-	struct transaction *t = transaction_new(d);
+	struct transaction *t = transaction_new(d, can);
 	struct buf out = { 0 };
 
 	while (t->step < STEP_DATA)
 		(void)transaction_command(t, can, &out);
 	assert_string_equal(buf_text(&out), commands);
 	buf_free(&out);
-	free(t);
+	transaction_free(t);
 }
 
 static void
