@@ -280,6 +280,24 @@ each_part_is_converted_by_itself(void **state)
 			      "quoted-printable\r\n\r\n"
 			      "=E4 text\r\n--a\r\n--a\r\n\r\n--a\r\n" TYPE
 			      "text/plain\r\n--a--\r\n" },
+		/* behind its last one a boundary is text */
+		{ MIME TYPE "multipart/mixed; boundary=b\r\n\r\n--b\r\n" PART(
+		      "x") "--b--\r\n--b\r\n\r\n\xe4 long enough\r\n",
+		    MIME TYPE "multipart/mixed; boundary=b\r\n\r\n--b\r\n" PART(
+			"x") "--b--\r\n--b\r\n\r\n? long enough\r\n" },
+		/* a label stays where nothing is converted */
+		{ MIME TYPE
+		    "multipart/mixed; boundary=a\r\n\r\n--a\r\n" TYPE
+		    "multipart/mixed; boundary=b\r\n" CTE
+		    "8bit\r\n\r\n--b\r\n" PART(
+			"x") "--b--\r\n"
+			     "--a\r\n" PART("\xe4 converted") "--a--\r\n",
+		    MIME TYPE
+		    "multipart/mixed; boundary=a\r\n\r\n--a\r\n" TYPE
+		    "multipart/mixed; boundary=b\r\n" CTE
+		    "8bit\r\n\r\n--b\r\n" PART(
+			"x") "--b--\r\n"
+			     "--a\r\n" QPART("=E4 converted") "--a--\r\n" },
 		/* what is sealed is found in its place */
 		{ MIME TYPE
 		    "multipart/mixed; boundary=a\r\n" CTE "8bit\r\n"
