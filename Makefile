@@ -41,7 +41,7 @@ LAYERS = log buf util loop \
     spool queue entry move walk convert setup conn \
     wire transaction pipeline relay \
     due settle pool backlog sched \
-    listen intake reply dialogue session submit report client operate verbs control
+    listen intake requeue reply dialogue session submit report client operate verbs control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp parameters text header aliases
 

@@ -109,41 +109,73 @@ move_to_cur(struct queue *q, const char *name)
 	return 0;
 }
 
-struct entry *
-queue_take(struct queue *q, queue_id id)
+/*
+ * Open a file of a place as an entry.
+ * returns NULL with *why: what is wrong with it ("" : errno says it).
+ */
+static struct entry *
+open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
+    const char **why)
 {
-	struct entry *e;
+	struct entry *e = mem_alloc(sizeof(*e));
 	struct spool_head head;
 	struct spool_state state;
 	char name[QUEUE_ID_MAX];
-	const char *why;
-	int fd;
 
 	queue_id_text(id, name);
-	if (move_to_cur(q, name) == -1)
-		return NULL;
-	e = mem_alloc(sizeof(*e));
-	fd = spool_open(q, PLACE_CUR, name, O_RDWR, &why);
-	if (fd != -1)
-		why = spool_load(fd, id, &head, &state, &e->envelope);
-	if (why != NULL) {
-		fd_close(&fd);
+	e->fd = spool_open(q, place, name, flags, why);
+	if (e->fd != -1)
+		*why = spool_load(e->fd, id, &head, &state, &e->envelope);
+	if (*why != NULL) {
+		fd_close(&e->fd);
 		free(e);
-		if (*why != '\0') {
-			spool_condemn(q, PLACE_CUR, name, why);
-			errno = EBADMSG;
-		}
 		return NULL;
 	}
 	e->id = id;
 	e->queue = q;
-	e->fd = fd;
 	e->size = head.content_octets;
 	e->has = head.content_has;
 	e->attempts = state.attempts;
 	e->next_ms = state.next_ms;
 	e->content_at = SPOOL_ENVELOPE_AT + head.envelope_octets;
 	e->crc_wanted = head.content_crc;
+	return e;
+}
+
+struct entry *
+queue_take(struct queue *q, queue_id id)
+{
+	struct entry *e;
+	char name[QUEUE_ID_MAX];
+	const char *why;
+
+	queue_id_text(id, name);
+	if (move_to_cur(q, name) == -1)
+		return NULL;
+	e = open_entry(q, PLACE_CUR, id, O_RDWR, &why);
+	if (e == NULL && *why != '\0') {
+		spool_condemn(q, PLACE_CUR, name, why);
+		errno = EBADMSG;
+	}
+	return e;
+}
+
+/* Where others of its recipients wait comes before where some have failed. */
+struct entry *
+queue_look(struct queue *q, queue_id id, enum queue_place *place)
+{
+	struct entry *e = NULL;
+	const char *why = "";
+	int i;
+
+	errno = ENOENT;
+	for (i = 0; i < PLACES && e == NULL && *why == '\0' && errno == ENOENT;
+	     i++) {
+		*place = (enum queue_place)i;
+		e = open_entry(q, *place, id, O_RDONLY, &why);
+	}
+	if (e == NULL && *why != '\0')
+		errno = EBADMSG;
 	return e;
 }
 

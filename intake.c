@@ -200,8 +200,14 @@ check_room(const struct intake *in, uint64_t octets)
 	return intake_refusal(ENOSPC);
 }
 
-static struct rewrite_rules
-rules_of(struct intake *in)
+struct queue *
+intake_queue(const struct intake *in)
+{
+	return in->queue;
+}
+
+struct rewrite_rules
+intake_rules(struct intake *in)
 {
 	struct rewrite_rules rules = { 0 };
 
@@ -228,7 +234,7 @@ draft_new(struct intake *in, const struct draft_facts *facts,
 	refusal = check_room(in, facts->mail.size);
 	if (refusal != NULL)
 		return refusal;
-	rules = rules_of(in);
+	rules = intake_rules(in);
 	d = mem_alloc(sizeof(*d));
 	d->intake = in;
 	d->facts = *facts;
@@ -286,7 +292,7 @@ const char *
 draft_recipient(struct draft *d, struct span address,
     const struct smtp_rcpt *parameters)
 {
-	struct rewrite_rules rules = rules_of(d->intake);
+	struct rewrite_rules rules = intake_rules(d->intake);
 	const struct rewrite_trace trace = { log_refused, d };
 	struct strings *to = &d->recipients.list;
 	size_t i, before = to->count;
@@ -406,7 +412,7 @@ protocol(const struct draft_facts *facts)
 static void
 store_head(struct draft *d)
 {
-	struct rewrite_rules rules = rules_of(d->intake);
+	struct rewrite_rules rules = intake_rules(d->intake);
 	struct span text = buf_span(&d->head);
 	struct buf header = { 0 };
 	const char *refusal;

@@ -310,13 +310,25 @@ struct rewrite_facts {
 /*
  * The new header section (without the empty line) into out: Received on top,
  * Bcc and Return-Path gone, bare and local addresses completed, masquerade and
- * from applied, missing Date, Message-ID, From and header_add added.  A complete, valid header keeps its other bytes.
+ * from applied, missing Date, Message-ID, From and header_add added.  A
+ * complete, valid header keeps its other bytes.
  * A "From " line at the top and a byte order mark are dropped.
  * returns  NULL, or the whole reply to refuse with (loop, NUL, too large);
  *          then out is of no use.
  */
 const char *rewrite_header(const struct rewrite_rules *rules,
     const struct rewrite_facts *facts, struct span header, struct buf *out);
+
+/* An address that the envelope had, and those that it has now. */
+struct rewrite_change {
+	const char *was;
+	struct strings now;
+};
+/* A header that was rewritten before, following the envelope again: addresses
+ * that have changed there, and what the rules ask for by now. */
+void rewrite_header_again(const struct rewrite_rules *rules,
+    const struct rewrite_change *change, size_t count, struct span header,
+    struct buf *out);
 
 /* clang-format on */
 

@@ -121,6 +121,18 @@ queue_hold(struct queue *q, queue_id id)
 }
 
 int
+queue_replaced(struct queue *q, queue_id id, enum queue_place place)
+{
+	char name[QUEUE_ID_MAX];
+
+	queue_id_text(id, name);
+	if (place == PLACE_HOLD || place == PLACE_FAILED)
+		return move_back(q, place, name);
+	drop_from_failed(q, name);
+	return 0;
+}
+
+int
 queue_delete(struct queue *q, queue_id id)
 {
 	char name[QUEUE_ID_MAX];

@@ -1,5 +1,5 @@
 /*
- * What the operator does to chosen messages: hold, release, delete.
+ * What the operator does to chosen messages: hold, release, requeue, delete.
  *
  * The messages are named by their ids, or sought in the spool first, since it
  * changes under the hands of what is done.  Both go in slices, so that mail
@@ -38,7 +38,14 @@ release(struct control *control, queue_id id)
 	return queue_release(control->parts.queue, id);
 }
 
-static int delete (struct control *control, queue_id id)
+static int
+requeue(struct control *control, queue_id id)
+{
+	return submit_requeue(control->parts.submit, id);
+}
+
+static int
+erase(struct control *control, queue_id id)
 {
 	return queue_delete(control->parts.queue, id);
 }
@@ -46,11 +53,13 @@ static int delete (struct control *control, queue_id id)
 static const struct operation operations[] = {
 	{ "delete", "deleted", "no such message",
 	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_HOLD) | IN(PLACE_FAILED),
-	    50, delete },
+	    50, erase },
 	{ "hold", "held", "not in the queue", IN(PLACE_NEW) | IN(PLACE_CUR), 50,
 	    hold },
 	{ "release", "released", "neither failed nor on hold",
 	    IN(PLACE_HOLD) | IN(PLACE_FAILED), 10, release },
+	{ "requeue", "requeued", "no such message",
+	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_FAILED), 1, requeue },
 };
 
 /* ---- doing it ---- */
@@ -64,6 +73,11 @@ reason(const struct operation *o, int error)
 		return "it is being sent, or some of its recipients wait";
 	if (error == EBADMSG)
 		return "it is damaged";
+	if (error == EPERM)
+		return "one of its recipients would be refused now; see "
+		       "relayctl explain";
+	if (error == EALREADY)
+		return "nobody is left to send it to";
 	return strerror(error);
 }
 
@@ -89,7 +103,7 @@ operate(struct client *c, queue_id id)
 	log_info("qmgr", "%s: %s by uid=%lld", name, o->done,
 	    (long long)c->uid);
 	sched_forget(p->sched, id);
-	if (o->act == release)
+	if (o->act == release || o->act == requeue)
 		sched_add(p->sched, id, loop_now(p->loop).wall_ms);
 }
 

@@ -191,17 +191,23 @@ queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free)
 /* ---- a message on its way in ---- */
 
 struct msg *
-queue_begin(struct queue *q)
+queue_begin_again(struct queue *q, queue_id id)
 {
 	struct msg *m = mem_alloc(sizeof(*m));
 
 	m->queue = q;
 	m->fd = -1;
-	m->id = new_id(q);
+	m->id = id;
 	queue_id_text(m->id, m->name);
 	buf_reserve(&m->pending, 4096);
 	m->pending.len = SPOOL_ENVELOPE_AT; /* for head and state */
 	return m;
+}
+
+struct msg *
+queue_begin(struct queue *q)
+{
+	return queue_begin_again(q, new_id(q));
 }
 
 queue_id
@@ -222,10 +228,9 @@ msg_envelope(struct msg *m, const struct envelope *e)
 	size_t at = m->pending.len;
 
 	assert(m->envelope_octets == 0 && m->size == 0);
-	if (spool_format_envelope(e, &m->pending) == -1)
+	if (spool_format_envelope(e, &m->pending, &m->envelope_crc) == -1)
 		m->error = errno;
 	m->envelope_octets = m->pending.len - at;
-	m->envelope_crc = crc32c(0, m->pending.data + at, m->envelope_octets);
 }
 
 /* Write what is in memory; the head's place stays empty until the commit. */
@@ -297,10 +302,10 @@ write_head(struct msg *m)
 	return pwrite(m->fd, block, sizeof(block), 0) == sizeof(block) ? 0 : -1;
 }
 
-void
-queue_commit(struct msg *m, queue_committed *handler, void *arg)
+/* Write all that is left of it. */
+static void
+complete(struct msg *m)
 {
-	struct queue *q = m->queue;
 	char end[SPOOL_END];
 
 	assert(m->envelope_octets > 0 || m->error != 0);
@@ -309,6 +314,37 @@ queue_commit(struct msg *m, queue_committed *handler, void *arg)
 	if (m->error == 0 && write_head(m) == -1)
 		m->error = errno;
 	(void)write_pending(m);
+}
+
+/* The new file is on stable storage before the old one is no more; which of
+ * them the name means after a crash does not matter. */
+int
+msg_replace(struct msg *m, enum queue_place place)
+{
+	struct queue *q = m->queue;
+	int error;
+
+	complete(m);
+	if (m->error == 0 &&
+	    (fdatasync(m->fd) == -1 ||
+		renameat(q->tmp, m->name, q->place[place], m->name) == -1))
+		m->error = errno;
+	error = m->error;
+	if (error == 0) {
+		q->unsynced[place] = true;
+		fd_close(&m->fd); /* it has no name of its own any more */
+	}
+	msg_abort(m);
+	errno = error;
+	return error == 0 ? 0 : -1;
+}
+
+void
+queue_commit(struct msg *m, queue_committed *handler, void *arg)
+{
+	struct queue *q = m->queue;
+
+	complete(m);
 	m->handler = handler;
 	m->arg = arg;
 	*q->group_end = m;

@@ -36,9 +36,9 @@ static const char usage_text[] =
     "                                    how addresses would be rewritten\n"
     "  queue [--json] [--failed] [ID...] list the queue\n"
     "  flush [ID...|--relay NAME]        try now\n"
-    "  hold|release|delete ID...|--all|--sender A|--recipient A|--older D\n"
+    "  hold|release|requeue|delete ID...|--all|--sender A|--recipient A|--older D\n"
     "                                    keep back; back to the queue from\n"
-    "                                    hold and failed; remove\n"
+    "                                    hold and failed; rewrite again; remove\n"
     "  status [--json]                   is mail flowing, and if not, why\n"
     "  test [ADDRESS]                    send a message and follow it\n"
     "  reload                            read the configuration again\n";
@@ -560,13 +560,14 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "hold", run_operation },
 		{ "queue", run_queue },
 		{ "release", run_operation },
+		{ "requeue", run_operation },
 		{ "reload", run_reload },
 		{ "status", run_status },
 		{ "test", run_test },
 	};
 	static const char *const later[] = { "bounce", "config", "dkim-genkey",
 		"healthcheck", "import", "log", "metrics", "oauth2-login",
-		"requeue", "set", "show" };
+		"set", "show" };
 	size_t i;
 
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

@@ -309,6 +309,14 @@ int msg_write(struct msg *m, struct span content);
 uint64_t msg_size(const struct msg *m); /* content so far, octets */
 void msg_abort(struct msg *m);		/* NULL is fine; nothing stays */
 
+/* Begin one that will take the place of a queued message that is not taken,
+ * and then do that, instead of queue_commit(); consumes m.  Nothing was tried
+ * then, but recipients have the state that the envelope gives. */
+struct msg *queue_begin_again(struct queue *q, queue_id id);
+int msg_replace(struct msg *m, enum queue_place place);
+/* Let the one that was replaced there be in the queue, and nowhere else. */
+int queue_replaced(struct queue *q, queue_id id, enum queue_place place);
+
 /*
  * Ask for the message to be made durable.  Consumes m.  The handler is called
  * from queue_sync(), never from within this call, with
@@ -348,6 +356,9 @@ struct entry {
 /* Open a queued message to send it: moves it to cur/.  NULL: ENOENT it is
  * gone; EBADMSG it is damaged and now in failed/ (logged); else: later. */
 struct entry *queue_take(struct queue *q, queue_id id);
+/* Open a message for reading only, and tell where it is.  Errors as above, but
+ * a damaged one stays where it is. */
+struct entry *queue_look(struct queue *q, queue_id id, enum queue_place *place);
 /* Content in order.  0 at the end; -1 EBADMSG when the checksum of the whole
  * is wrong, before the last piece is handed out. */
 ssize_t entry_read(struct entry *e, char *out, size_t size);
@@ -608,6 +619,10 @@ struct submit_status {
 	size_t aliases;
 };
 void submit_status(const struct submit *s, struct submit_status *status);
+/* Rewrite a message anew from its original envelope; to the queue with it.
+ * -1: errno, and it stays as it is.  ENOENT, EBADMSG, ...; EPERM: a recipient
+ * would be refused now; EALREADY: all of them have it. */
+int submit_requeue(struct submit *s, queue_id id);
 /* The bound addresses, as "127.0.0.1:2525" and "unix:/path". */
 void submit_listeners(const struct submit *s, struct strings *out);
 

@@ -26,6 +26,9 @@ struct edit {
 	size_t value_at;       /* in out: where the present field's value is */
 	size_t budget;         /* addresses that aliases may still put in */
 	struct span from_text; /* of a From that has no address */
+	const struct rewrite_change *change; /* rewritten before: go first */
+	size_t change_count;
+	bool again;
 	bool has_from;
 	bool has_date;
 	bool has_message_id;
@@ -67,6 +70,8 @@ add_name(const struct edit *e, const struct mailbox *m, struct buf *name)
 	}
 	if (comment.len > 0 && comment.len <= LIMIT_NAME) {
 		header_add_unquoted(&text, comment);
+	} else if (e->again) {
+		return; /* it has been given one, or needs none */
 	} else if (rewrite_is_local(e->rules, old)) {
 		smtp_address_split(old, &local, &domain);
 		(void)span_cut(span_of(e->rules->hostname), '.', &host,
@@ -129,6 +134,24 @@ put_mailbox(const struct edit *e, const struct mailbox *m,
 	buf_free(&name);
 }
 
+/* Has the address changed in the envelope? */
+static bool
+take_change(const struct edit *e, const struct mailbox *m, struct strings *to)
+{
+	size_t i, k;
+
+	for (i = 0; i < e->change_count; i++) {
+		const struct rewrite_change *c = &e->change[i];
+
+		if (!span_equal_nocase(span_of(c->was), buf_span(&m->address)))
+			continue;
+		for (k = 0; k < c->now.count; k++)
+			strings_add(to, span_of(c->now.item[k]));
+		return true;
+	}
+	return false;
+}
+
 /* What the address of a mailbox becomes; none: it stays. */
 typedef void resolver(struct edit *e, struct mailbox *m, struct strings *to);
 
@@ -137,6 +160,8 @@ resolve_sender(struct edit *e, struct mailbox *m, struct strings *to)
 {
 	char *address;
 
+	if (take_change(e, m, to))
+		return;
 	/* "MAILER-DAEMON <>" is no address to write mail from. */
 	if (m->address.len == 0)
 		buf_add_text(&m->address, "MAILER-DAEMON");
@@ -177,7 +202,8 @@ resolve_recipient(struct edit *e, struct mailbox *m, struct strings *to)
 	struct address_set plain = { .slots = 0 };
 	size_t i;
 
-	if (!smtp_address_valid(address, ADDRESS_BARE | ADDRESS_UTF8))
+	if (take_change(e, m, to) ||
+	    !smtp_address_valid(address, ADDRESS_BARE | ADDRESS_UTF8))
 		return;
 	expand_recipient(e, address, &plain);
 	for (i = 0; i < plain.list.count; i++) {
@@ -457,4 +483,30 @@ rewrite_header(const struct rewrite_rules *rules,
 	add_missing(&e, date);
 	add_given(&e);
 	return NULL;
+}
+
+void
+rewrite_header_again(const struct rewrite_rules *rules,
+    const struct rewrite_change *change, size_t count, struct span header,
+    struct buf *out)
+{
+	struct edit e = { .rules = rules,
+		.out = out,
+		.begin = out->len,
+		.budget = rules->recipient_limit,
+		.change = change,
+		.change_count = count,
+		.again = true };
+	struct header_field field;
+
+	while (header_next(&header, &field)) {
+		enum kind kind = kind_of(field.name);
+
+		if (kind == FROM || kind == SENDER)
+			(void)edit_list(&e, &field, resolve_sender);
+		else if (kind == RECIPIENTS)
+			(void)edit_list(&e, &field, resolve_recipient);
+		else
+			buf_add(out, field.text);
+	}
 }

@@ -226,10 +226,27 @@ put_line(struct buf *out, const char *key, const char *value)
 	return is_clean(s);
 }
 
-int
-spool_format_envelope(const struct envelope *e, struct buf *out)
+/* Everything after a recipient's state. */
+static bool
+put_recipient(struct buf *out, const struct recipient *r)
 {
+	buf_add_char(out, '\t');
+	buf_add_text(out, r->address);
+	buf_add_char(out, '\t');
+	buf_add(out, span_of(r->original));
+	buf_add_char(out, '\t');
+	dsn_add_rcpt(out, r->notify, r->orcpt);
+	buf_add_char(out, '\n');
+	return is_clean(span_of(r->address)) &&
+	    is_clean(span_of(r->original)) && is_clean(span_of(r->orcpt));
+}
+
+int
+spool_format_envelope(const struct envelope *e, struct buf *out, uint32_t *crc)
+{
+	static const char untried = RECIPIENT_WAITING;
 	size_t i, before = out->len;
+	size_t at = before; /* from where on the checksum is to be taken */
 	bool clean = true;
 
 	buf_printf(out, "arrived\t%" PRId64 "\nuid\t%" PRId64 "\n",
@@ -242,20 +259,16 @@ spool_format_envelope(const struct envelope *e, struct buf *out)
 	buf_add_text(out, "dsn\t");
 	dsn_add_mail(out, e->ret, e->envid);
 	buf_add_char(out, '\n');
+	*crc = 0;
 	for (i = 0; i < e->recipient_count; i++) {
-		const struct recipient *r = &e->recipient[i];
-
-		buf_printf(out, "rcpt\t%c\t", RECIPIENT_WAITING);
-		buf_add_text(out, r->address);
-		buf_add_char(out, '\t');
-		buf_add(out, span_of(r->original));
-		buf_add_char(out, '\t');
-		dsn_add_rcpt(out, r->notify, r->orcpt);
-		buf_add_char(out, '\n');
-		clean &= is_clean(span_of(r->address));
-		clean &= is_clean(span_of(r->original));
-		clean &= is_clean(span_of(r->orcpt));
+		buf_add_text(out, "rcpt\t");
+		*crc = crc32c(*crc, out->data + at, out->len - at);
+		*crc = crc32c(*crc, &untried, 1);
+		buf_add_char(out, (char)e->recipient[i].state);
+		at = out->len;
+		clean &= put_recipient(out, &e->recipient[i]);
 	}
+	*crc = crc32c(*crc, out->data + at, out->len - at);
 	if (clean && out->len - before <= SPOOL_ENVELOPE_MAX)
 		return 0;
 	errno = clean ? EFBIG : EINVAL;

@@ -52,9 +52,10 @@ struct spool_state {
 void spool_format_head(const struct spool_head *h, char out[SPOOL_STATE_AT]);
 void spool_format_state(const struct spool_state *s, char out[SPOOL_STATE]);
 void spool_format_end(queue_id id, char out[SPOOL_END]);
-/* -1: EINVAL, a value contains a control byte; EFBIG, it is over the limit; out
- * is then undefined. */
-int spool_format_envelope(const struct envelope *e, struct buf *out);
+/* crc receives its checksum.  -1: EINVAL, a value contains a control byte;
+ * EFBIG, it is over the limit; out is then undefined. */
+int spool_format_envelope(const struct envelope *e, struct buf *out,
+    uint32_t *crc);
 
 /*
  * Read and check all but the content.  envelope may be NULL: then it is

@@ -268,6 +268,12 @@ submit_message(struct submit *s, const char *sender, const char *recipient,
 	return refusal;
 }
 
+int
+submit_requeue(struct submit *s, queue_id id)
+{
+	return intake_requeue(s->all.intake, id);
+}
+
 void
 submit_status(const struct submit *s, struct submit_status *status)
 {

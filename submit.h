@@ -54,6 +54,9 @@ void intake_free(struct intake *in);
 void intake_configure(struct intake *in, struct config *config);
 size_t intake_aliases(const struct intake *in);
 unsigned intake_pending(const struct intake *in); /* commits not done */
+struct queue *intake_queue(const struct intake *in);
+/* The rules of now, with the aliases read again if they have changed. */
+struct rewrite_rules intake_rules(struct intake *in);
 /* The reply for the errno of a commit. */
 const char *intake_refusal(int error);
 
@@ -91,6 +94,10 @@ const char *draft_commit(struct draft *d, queue_committed *handler, void *arg);
 const char *draft_id(
     const struct draft *d); /* "NOQUEUE" before draft_begin() */
 const char *draft_sender(const struct draft *d); /* as given */
+
+/* ---- requeue.c ---- */
+
+int intake_requeue(struct intake *in, queue_id id); /* see submit_requeue() */
 
 /* ---- session.c: the dialogue with one client ------------------------------ */
 

@@ -306,6 +306,7 @@ client_run(struct client *c)
 		{ "hold", client_operate, false },
 		{ "queue", run_queue, true },
 		{ "release", client_operate, false },
+		{ "requeue", client_operate, false },
 		{ "reload", run_reload, false },
 		{ "status", run_status, true },
 		{ "test", run_test, false },

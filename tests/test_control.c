@@ -5,7 +5,7 @@
  * wrap: sched_observe sched_flush sched_flush_all sched_flush_relay sched_add
  * wrap: sched_status sched_relay_status submit_message submit_listeners
  * wrap: submit_status queue_is_failing queue_has_room queue_release
- * wrap: queue_hold queue_delete sched_is_active sched_forget
+ * wrap: queue_hold queue_delete sched_is_active sched_forget submit_requeue
  * wrap: queue_walk_new queue_walk_next queue_walk_free
  * wrap: config_hold config_release getsockopt clock_read
  */
@@ -48,6 +48,7 @@ bool __wrap_queue_has_room(const struct queue *q, uint64_t octets,
 int __wrap_queue_release(struct queue *q, queue_id id);
 int __wrap_queue_hold(struct queue *q, queue_id id);
 int __wrap_queue_delete(struct queue *q, queue_id id);
+int __wrap_submit_requeue(struct submit *s, queue_id id);
 bool __wrap_sched_is_active(const struct sched *s, queue_id id);
 void __wrap_sched_forget(struct sched *s, queue_id id);
 struct queue_walk *__wrap_queue_walk_new(struct queue *q,
@@ -234,6 +235,15 @@ __wrap_queue_delete(struct queue *q, queue_id id)
 {
 	(void)q;
 	return operated("delete", id);
+}
+
+int
+__wrap_submit_requeue(struct submit *s, queue_id id)
+{
+	(void)s;
+	(void)operated("requeue", id);
+	errno = EPERM;
+	return id % 2 == 1 ? 0 : -1;
 }
 
 bool
@@ -838,6 +848,11 @@ an_operation_is_done_to_the_messages_named(void **state)
 		    "erelayctl: 000000000002: neither failed nor on hold\n"
 		    "o1 message released\nx1\n",
 		    "release 1\nforget 1\nadd 1\nrelease 2\n" },
+		{ "requeue|000000000001|000000000002",
+		    "erelayctl: 000000000002: one of its recipients would be "
+		    "refused now; see relayctl explain\n"
+		    "o1 message requeued\nx1\n",
+		    "requeue 1\nforget 1\nadd 1\nrequeue 2\n" },
 		{ "hold|000000000001|000000000005", "o2 messages held\nx0\n",
 		    "hold 1\nforget 1\nhold 5\nforget 5\n" },
 		{ "delete|000000000003",

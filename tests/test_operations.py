@@ -1,6 +1,8 @@
 """What relayctl does to messages: hold, release, delete, by id and by choice;
 what is on hold is never sent, what is deleted is gone."""
 
+import email
+import email.policy
 import json
 import re
 
@@ -128,3 +130,102 @@ def test_H23_partly_failed_hold_and_release(daemon, host):
                                           "good@example.org"]
     daemon.wait_log(f"{name}: removed")
     assert daemon.queued() == []
+
+
+def change(daemon, **top):
+    """Configuration and aliases, and have them read."""
+    for key, value in top.items():
+        daemon.top[key] = value
+    daemon.write_config()
+    reloaded = daemon.relayctl("reload")
+    assert reloaded.returncode == 0, reloaded.stdout
+
+
+def addresses(message, name):
+    header = email.message_from_bytes(message.header,
+                                      policy=email.policy.SMTP)
+    return [address.addr_spec for address in header[name].addresses]
+
+
+@pytest.mark.parametrize("place", ["cur", "hold", "failed"])
+def test_requeue_after_from_and_aliases_have_changed(daemon, host, place):
+    """The envelope is rewritten from what the client gave, and the header
+    follows it; the rest of the message is as it was."""
+    fault = host.fault("MAIL", "550 5.1.8 who are you" if place == "failed"
+                       else "450 4.1.8 who are you")
+    text = (b"From: root (Cron Daemon)\nTo: root, x@example.org\n"
+            b"Subject: disk\nMessage-ID: <1@web1>\n\none\n.\nlast\n")
+    assert daemon.sendmail("-t", data=text).returncode == 0
+    name = daemon.wait_log(r"qmgr\[\d+\]: (\w+): from=")[1]
+    daemon.wait_log("kept in failed/" if place == "failed"
+                    else "status=deferred")
+    if place == "hold":
+        assert daemon.relayctl("hold", name).returncode == 0
+    assert daemon.queued(place) == [name]
+    (daemon.directory / "aliases").write_text(
+        "root: new@example.com, other@example.com\n")
+    change(daemon, **{"from": "alerts@example.com"})
+    host.mend(fault)
+    requeued = daemon.relayctl("requeue", name)
+    assert (requeued.returncode, requeued.stdout) == (
+        0, "1 message requeued\n")
+    daemon.wait_log(rf"qmgr\[\d+\]: {name}: requeued by uid=\d+")
+    message, = host.wait_messages(1)
+    assert message.sender == "alerts@example.com"
+    assert sorted(message.recipients) == [
+        "new@example.com", "other@example.com", "x@example.org"]
+    assert addresses(message, "From") == ["alerts@example.com"]
+    assert b'From: "Cron Daemon" <alerts@example.com>\r\n' in message.header
+    assert addresses(message, "To") == [
+        "new@example.com", "other@example.com", "x@example.org"]
+    assert message.body == b"one\r\n.\r\nlast\r\n"
+    assert message.header.count(b"Received:") == 1
+    assert b"Message-ID: <1@web1>\r\n" in message.header
+    daemon.wait_log(rf"{name}: removed")
+    assert daemon.queued() == []
+
+
+def test_requeue_does_not_send_to_whom_has_it(daemon, host):
+    (daemon.directory / "aliases").write_text("root: a@x.example, b@x.example")
+    fault = host.fault("RCPT", "450 4.2.1 later", match="b@x.example")
+    assert daemon.sendmail("root", data=b"one").returncode == 0
+    name = daemon.wait_log(r"smtp\[\d+\]: (\w+): .*status=deferred")[1]
+    host.wait_messages(1)
+    (daemon.directory / "aliases").write_text("root: a@x.example, c@x.example")
+    host.mend(fault)
+    for turn in range(2):   # what was sent is known after the first, too
+        host.fault("RCPT", "450 4.2.1 later", match="c@x.example", times=1)
+        assert daemon.relayctl("requeue", "--all").returncode == 0
+        daemon.wait_log("to=<c@x.example>.*status=deferred", turn + 1)
+    assert daemon.relayctl("flush").returncode == 0
+    daemon.wait_log(rf"{name}: removed")
+    first, *others = host.wait_messages(2)
+    assert first.recipients == ["a@x.example"]
+    assert [message.recipients for message in others] == [["c@x.example"]]
+
+
+def test_requeue_that_would_be_refused_changes_nothing(daemon, host, queued):
+    change(daemon, allow_recipients=["one@example.org"])
+    requeued = daemon.relayctl("requeue", *queued)
+    assert requeued.returncode == 1
+    assert f"{queued[1]}: one of its recipients would be refused now" in \
+        requeued.stdout
+    assert "2 messages requeued" in requeued.stdout
+    assert sorted(daemon.queued()) == queued
+    host.mend()
+    assert daemon.relayctl("flush").returncode == 0
+    assert bodies(host.wait_messages(3)) == ["first", "second", "third"]
+
+
+def test_requeue_of_a_large_message(daemon, host):
+    """Longer than what is kept in memory, and its checksum is right."""
+    fault = host.fault("MAIL", "450 4.1.8 later")
+    body = b"".join(b"%09d\n" % i for i in range(100_000))
+    assert daemon.sendmail("root", data=b"\n" + body).returncode == 0
+    name = daemon.wait_log(r"smtp\[\d+\]: (\w+): .*status=deferred")[1]
+    change(daemon, **{"from": "alerts@example.com"})
+    host.mend(fault)
+    assert daemon.relayctl("requeue", name).returncode == 0
+    message, = host.wait_messages(1)
+    assert message.body == body.replace(b"\n", b"\r\n")
+    assert message.sender == "alerts@example.com"

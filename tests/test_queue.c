@@ -203,11 +203,12 @@ path_of(const struct spool *s, const char *place, queue_id id, char out[96])
 static const char *const rcpts[] = { "a@one.example", "b@two.example",
 	"\"c d\"@three.example" };
 
+/* Envelope and content; the recipients have this state. */
 static struct msg *
-begin(struct spool *s, size_t recipients, const char *body)
+fill(struct msg *m, size_t recipients, enum recipient_state state,
+    const char *body)
 {
 	struct envelope e = { .uid = 1000, .arrived_ms = 1764000000123 };
-	struct msg *m = queue_begin(s->queue);
 	struct recipient *r;
 	size_t i;
 
@@ -218,6 +219,7 @@ begin(struct spool *s, size_t recipients, const char *body)
 	e.envid = mem_text("a+b=c d;");
 	for (i = 0; i < recipients; i++) {
 		r = envelope_add(&e, rcpts[i], i == 0 ? "root" : rcpts[i]);
+		r->state = state;
 		if (i == 1) {
 			r->notify = NOTIFY_SUCCESS | NOTIFY_DELAY;
 			r->orcpt = mem_text("rfc822;a +=;b@c");
@@ -227,6 +229,12 @@ begin(struct spool *s, size_t recipients, const char *body)
 	envelope_clear(&e);
 	(void)msg_write(m, span_of(body));
 	return m;
+}
+
+static struct msg *
+begin(struct spool *s, size_t recipients, const char *body)
+{
+	return fill(queue_begin(s->queue), recipients, RECIPIENT_WAITING, body);
 }
 
 static queue_id
@@ -436,6 +444,7 @@ the_longest_envelope_that_can_be_set_is_within_its_limit(void **state)
 	char orcpt[LIMIT_ORCPT + 1] = { 0 };
 	struct envelope e = { .uid = -1 };
 	struct recipient *r;
+	uint32_t crc;
 	struct buf one = { 0 };
 
 	(void)state;
@@ -446,7 +455,7 @@ the_longest_envelope_that_can_be_set_is_within_its_limit(void **state)
 	r = envelope_add(&e, address, original);
 	r->notify = NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY;
 	r->orcpt = mem_text(orcpt);
-	assert_int_equal(spool_format_envelope(&e, &one), 0);
+	assert_int_equal(spool_format_envelope(&e, &one, &crc), 0);
 	assert_true(one.len < SPOOL_ENVELOPE_MAX / MOST);
 	buf_free(&one);
 	envelope_clear(&e);
@@ -625,6 +634,89 @@ a_released_message_waits_for_its_failed_recipients(void **state)
 	assert_int_equal(e->envelope.recipient[1].state, RECIPIENT_SENT);
 	entry_finish(e);
 	assert_int_equal(queue_release(s->queue, id), -1);
+	assert_int_equal(errno, ENOENT);
+}
+
+static struct msg *
+again(struct spool *s, queue_id id)
+{
+	return fill(queue_begin_again(s->queue, id), 2, RECIPIENT_SENT,
+	    "new\r\n");
+}
+
+static void
+a_replaced_message_has_its_new_content_and_states(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, "body\r\n");
+	enum queue_place place;
+	struct entry *e = queue_take(s->queue, id);
+
+	entry_defer(e, 3, 1764000099000, "450 4.2.1 later");
+	entry_close(e);
+	assert_int_equal(msg_replace(again(s, id), PLACE_CUR), 0);
+	assert_int_equal(queue_replaced(s->queue, id, PLACE_CUR), 0);
+	reopen(s);
+	e = queue_look(s->queue, id, &place);
+	assert_non_null(e);
+	assert_int_equal(place, PLACE_CUR);
+	assert_int_equal(e->attempts, 0);
+	assert_int_equal(e->envelope.recipient_count, 2);
+	assert_int_equal(e->envelope.recipient[1].state, RECIPIENT_SENT);
+	assert_content(e, "new\r\n");
+	entry_close(e);
+	assert_places(s, 0, 0, 1, 0);
+}
+
+/* Whichever call fails, the message is as it was; and so it is in failed/. */
+static void
+a_message_that_cannot_be_replaced_stays_as_it_is(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, "body\r\n");
+	enum queue_place place;
+	struct entry *e;
+	unsigned nth;
+
+	for (nth = 1;; nth++) {
+		fault.left = nth;
+		fault.error = ENOSPC;
+		if (msg_replace(again(s, id), PLACE_NEW) == 0)
+			break;
+		assert_int_equal(errno, ENOSPC);
+		fault.left = 0;
+		e = queue_look(s->queue, id, &place);
+		assert_non_null(e);
+		assert_content(e, "body\r\n");
+		entry_close(e);
+		assert_places(s, 0, 1, 0, 0);
+	}
+	fault.left = 0;
+	assert_int_equal(nth, 4); /* creation, write, sync */
+	e = queue_take(s->queue, id);
+	assert_content(e, "new\r\n");
+	entry_close(e);
+}
+
+static void
+a_message_is_looked_at_wherever_it_is(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, "body\r\n");
+	enum queue_place place;
+	struct entry *e;
+
+	assert_int_equal(queue_hold(s->queue, id), 0);
+	e = queue_look(s->queue, id, &place);
+	assert_non_null(e);
+	assert_int_equal(place, PLACE_HOLD);
+	entry_close(e);
+	assert_int_equal(queue_hold(s->queue, id), -1);
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(queue_delete(s->queue, id), 0);
+	assert_null(queue_look(s->queue, id, &place));
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(queue_delete(s->queue, id), -1);
 	assert_int_equal(errno, ENOENT);
 }
 
@@ -993,6 +1085,9 @@ main(void)
 		T(marks_and_attempts_survive_a_restart),
 		T(a_failed_recipient_shows_in_failed_at_once),
 		T(a_released_message_waits_for_its_failed_recipients),
+		T(a_replaced_message_has_its_new_content_and_states),
+		T(a_message_that_cannot_be_replaced_stays_as_it_is),
+		T(a_message_is_looked_at_wherever_it_is),
 		T(H2_a_cut_message_is_never_sent),
 		T(H5_a_flipped_bit_is_never_sent),
 		T(H3_trailing_octets_are_damage),
