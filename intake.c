@@ -29,6 +29,7 @@ struct draft {
 	struct intake *intake;
 	struct draft_facts facts;
 	struct envelope envelope;
+	struct address_set given; /* recipients, as the client named them */
 	struct address_set recipients; /* what envelope has, rewritten */
 	struct msg *msg; /* NULL: not begun, given up, committed */
 	char id[QUEUE_ID_MAX];
@@ -258,6 +259,7 @@ draft_free(struct draft *d)
 	msg_abort(d->msg);
 	envelope_clear(&d->envelope);
 	address_set_free(&d->recipients);
+	address_set_free(&d->given);
 	buf_free(&d->head);
 	free(d);
 }
@@ -288,30 +290,60 @@ log_refused(void *arg, const struct rewrite_hop *hop, size_t count,
 	buf_free(&way);
 }
 
+/* How many of these the message does not have yet. */
+static size_t
+count_new(const struct draft *d, const struct strings *to)
+{
+	size_t i, count = 0;
+
+	for (i = 0; i < to->count; i++)
+		count +=
+		    !address_set_have(&d->recipients, span_of(to->item[i]));
+	return count;
+}
+
+/* A recipient is sent to once, but what it was called is kept each time. */
+static void
+add_recipient(struct draft *d, const char *address, const char *original,
+    const struct smtp_rcpt *parameters)
+{
+	struct recipient *r;
+
+	if (!address_set_add(&d->recipients, span_of(address))) {
+		envelope_add_name(&d->envelope, address, original);
+		return;
+	}
+	r = envelope_add(&d->envelope, address, original);
+	r->notify = parameters->notify;
+	r->orcpt = mem_text(parameters->orcpt);
+}
+
 const char *
 draft_recipient(struct draft *d, struct span address,
     const struct smtp_rcpt *parameters)
 {
 	struct rewrite_rules rules = intake_rules(d->intake);
 	const struct rewrite_trace trace = { log_refused, d };
-	struct strings *to = &d->recipients.list;
-	size_t i, before = to->count;
-	enum rewrite_result result;
-	struct recipient *r;
-	char *original;
+	struct address_set to = { .slots = 0 };
+	enum rewrite_result result = REWRITE_OK;
+	char *original = span_text(address);
+	size_t i;
 
-	/* All or nothing. */
-	result = rewrite_recipient(&rules, address, &d->recipients, &trace);
-	if (result != REWRITE_OK)
-		return rewrite_refusal(result);
-	original = span_text(address);
-	for (i = before; i < to->count; i++) {
-		r = envelope_add(&d->envelope, to->item[i], original);
-		r->notify = parameters->notify;
-		r->orcpt = mem_text(parameters->orcpt);
+	if (!address_set_have(&d->given, address))
+		result = rewrite_recipient(&rules, address, &to, &trace);
+	if (result == REWRITE_OK &&
+	    (d->recipients.list.count + count_new(d, &to.list) >
+		    rules.recipient_limit ||
+		d->given.list.count > 2 * rules.recipient_limit))
+		result = REWRITE_TOO_MANY;
+	if (result == REWRITE_OK) {
+		(void)address_set_add(&d->given, address);
+		for (i = 0; i < to.list.count; i++)
+			add_recipient(d, to.list.item[i], original, parameters);
 	}
+	address_set_free(&to);
 	free(original);
-	return NULL;
+	return rewrite_refusal(result);
 }
 
 const char *

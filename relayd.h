@@ -278,10 +278,14 @@ struct envelope {
 	char *envid;		/* ... so is this; NULL is "" */
 	struct recipient *recipient;
 	size_t recipient_count;
+	struct strings names;	/* more originals: "ADDRESS TAB ORIGINAL" */
 };
 void envelope_clear(struct envelope *e);
 /* The new recipient, for what else is known of it; valid until the next. */
 struct recipient *envelope_add(struct envelope *e, const char *address,
+    const char *original);
+/* That one of its recipients was given by another name, too. */
+void envelope_add_name(struct envelope *e, const char *address,
     const char *original);
 /* How many of its recipients are in a state. */
 size_t envelope_count(const struct envelope *e, enum recipient_state state);

@@ -23,10 +23,10 @@ struct again {
 /* ---- envelope ---- */
 
 static struct recipient *
-add_recipient(struct again *a, const char *address, const struct recipient *was)
+add_recipient(struct again *a, const char *address, const char *original,
+    const struct recipient *was)
 {
-	struct recipient *r =
-	    envelope_add(&a->envelope, address, was->original);
+	struct recipient *r = envelope_add(&a->envelope, address, original);
 
 	r->notify = was->notify;
 	r->orcpt = mem_text(was->orcpt);
@@ -44,7 +44,8 @@ keep_sent(struct again *a)
 
 		if (r->state == RECIPIENT_SENT &&
 		    address_set_add(&a->address, span_of(r->address)))
-			add_recipient(a, r->address, r)->state = RECIPIENT_SENT;
+			add_recipient(a, r->address, r->original, r)->state =
+			    RECIPIENT_SENT;
 	}
 }
 
@@ -72,26 +73,68 @@ count_of(const struct envelope *e, const char *original)
 	return count;
 }
 
-/* What an original address stands for now; -1: it would be refused. */
+/* What an original address of a recipient stands for now; -1: it would be
+ * refused. */
 static int
-expand(struct again *a, const struct recipient *was)
+expand(struct again *a, const char *original, const struct recipient *was)
 {
 	struct address_set now = { .slots = 0 };
 	size_t i;
 	int ret = -1;
 
-	if (rewrite_recipient(a->rules, span_of(was->original), &now, NULL) ==
+	if (rewrite_recipient(a->rules, span_of(original), &now, NULL) ==
 	    REWRITE_OK)
 		ret = 0;
 	for (i = 0; i < now.list.count; i++) {
-		if (address_set_add(&a->address, span_of(now.list.item[i])))
-			(void)add_recipient(a, now.list.item[i], was);
+		const char *address = now.list.item[i];
+
+		if (address_set_add(&a->address, span_of(address)))
+			(void)add_recipient(a, address, original, was);
+		else
+			envelope_add_name(&a->envelope, address, original);
 	}
 	/* Which of several the header means by which can't be told. */
-	if (ret == 0 && count_of(&a->entry->envelope, was->original) == 1)
+	if (ret == 0 && count_of(&a->entry->envelope, original) == 1)
 		add_change(a, was->address, &now.list);
 	address_set_free(&now);
 	errno = EPERM;
+	return ret;
+}
+
+static const struct recipient *
+find_recipient(const struct envelope *e, struct span address)
+{
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++) {
+		if (span_equal_nocase(span_of(e->recipient[i].address),
+			address))
+			return &e->recipient[i];
+	}
+	return NULL;
+}
+
+/* The other names that recipients were given by. */
+static int
+expand_names(struct again *a, struct address_set *seen)
+{
+	const struct envelope *e = &a->entry->envelope;
+	int ret = 0;
+	size_t i;
+
+	for (i = 0; i < e->names.count && ret == 0; i++) {
+		struct span address, original;
+		const struct recipient *r;
+
+		(void)span_cut(span_of(e->names.item[i]), '\t', &address,
+		    &original);
+		r = find_recipient(e, address);
+		if (r == NULL || r->state == RECIPIENT_SENT)
+			strings_add(&a->envelope.names,
+			    span_of(e->names.item[i]));
+		else if (address_set_add(seen, original))
+			ret = expand(a, original.data, r);
+	}
 	return ret;
 }
 
@@ -109,8 +152,10 @@ add_recipients(struct again *a)
 
 		if (r->state != RECIPIENT_SENT &&
 		    address_set_add(&seen, span_of(r->original)))
-			ret = expand(a, r);
+			ret = expand(a, r->original, r);
 	}
+	if (ret == 0)
+		ret = expand_names(a, &seen);
 	address_set_free(&seen);
 	if (ret == 0 && envelope_count(&a->envelope, RECIPIENT_WAITING) == 0) {
 		errno = EALREADY;

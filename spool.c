@@ -83,6 +83,7 @@ envelope_clear(struct envelope *e)
 	free(e->original_sender);
 	free(e->client);
 	free(e->envid);
+	strings_free(&e->names);
 	*e = (struct envelope){ .uid = -1 };
 }
 
@@ -106,6 +107,16 @@ envelope_add(struct envelope *e, const char *address, const char *original)
 	r->address = mem_text(address);
 	r->original = mem_text(original);
 	return r;
+}
+
+void
+envelope_add_name(struct envelope *e, const char *address, const char *original)
+{
+	struct buf name = { NULL, 0, 0 };
+
+	buf_printf(&name, "%s\t%s", address, original);
+	strings_add(&e->names, buf_span(&name));
+	buf_free(&name);
 }
 
 size_t
@@ -215,6 +226,29 @@ is_clean(struct span s)
 	return true;
 }
 
+/* "ADDRESS TAB ORIGINAL" */
+static bool
+is_name(struct span s)
+{
+	struct span address, original;
+
+	return span_cut(s, '\t', &address, &original) && address.len > 0 &&
+	    is_clean(address) && is_clean(original);
+}
+
+static bool
+put_names(struct buf *out, const struct strings *names)
+{
+	bool clean = true;
+	size_t i;
+
+	for (i = 0; i < names->count; i++) {
+		buf_printf(out, "name\t%s\n", names->item[i]);
+		clean &= is_name(span_of(names->item[i]));
+	}
+	return clean;
+}
+
 static bool
 put_line(struct buf *out, const char *key, const char *value)
 {
@@ -259,6 +293,7 @@ spool_format_envelope(const struct envelope *e, struct buf *out, uint32_t *crc)
 	buf_add_text(out, "dsn\t");
 	dsn_add_mail(out, e->ret, e->envid);
 	buf_add_char(out, '\n');
+	clean &= put_names(out, &e->names);
 	*crc = 0;
 	for (i = 0; i < e->recipient_count; i++) {
 		buf_add_text(out, "rcpt\t");
@@ -420,6 +455,10 @@ parse_line(struct span key, struct span value, uint64_t at, struct envelope *e)
 {
 	if (span_equal(key, SPAN("rcpt")))
 		return parse_rcpt(value, at, e);
+	if (span_equal(key, SPAN("name"))) {
+		strings_add(&e->names, value);
+		return is_name(value);
+	}
 	if (!is_clean(value))
 		return false;
 	if (span_equal(key, SPAN("sender")))

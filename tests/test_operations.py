@@ -186,12 +186,12 @@ def test_requeue_after_from_and_aliases_have_changed(daemon, host, place):
 
 
 def test_requeue_does_not_send_to_whom_has_it(daemon, host):
-    (daemon.directory / "aliases").write_text("root: a@x.example, b@x.example")
+    (daemon.directory / "aliases").write_text("root: a@x.example, b@x.example\n")
     fault = host.fault("RCPT", "450 4.2.1 later", match="b@x.example")
     assert daemon.sendmail("root", data=b"one").returncode == 0
     name = daemon.wait_log(r"smtp\[\d+\]: (\w+): .*status=deferred")[1]
     host.wait_messages(1)
-    (daemon.directory / "aliases").write_text("root: a@x.example, c@x.example")
+    (daemon.directory / "aliases").write_text("root: a@x.example, c@x.example\n")
     host.mend(fault)
     for turn in range(2):   # what was sent is known after the first, too
         host.fault("RCPT", "450 4.2.1 later", match="c@x.example", times=1)
@@ -202,6 +202,22 @@ def test_requeue_does_not_send_to_whom_has_it(daemon, host):
     first, *others = host.wait_messages(2)
     assert first.recipients == ["a@x.example"]
     assert [message.recipients for message in others] == [["c@x.example"]]
+
+
+def test_requeue_knows_every_name_of_a_recipient(daemon, host):
+    """Two names had one alias; now each has its own."""
+    (daemon.directory / "aliases").write_text(
+        "root: you@x.example\nadmin: you@x.example\n")
+    fault = host.fault("MAIL", "450 4.1.8 later")
+    assert daemon.sendmail("root", "admin", "ROOT",
+                           data=b"one").returncode == 0
+    name = daemon.wait_log(r"smtp\[\d+\]: (\w+): .*status=deferred")[1]
+    host.mend(fault)
+    (daemon.directory / "aliases").write_text(
+        "root: root@x.example\nadmin: admin@x.example\n")
+    assert daemon.relayctl("requeue", name).returncode == 0
+    message, = host.wait_messages(1)
+    assert sorted(message.recipients) == ["admin@x.example", "root@x.example"]
 
 
 def test_requeue_that_would_be_refused_changes_nothing(daemon, host, queued):

@@ -225,6 +225,7 @@ fill(struct msg *m, size_t recipients, enum recipient_state state,
 			r->orcpt = mem_text("rfc822;a +=;b@c");
 		}
 	}
+	envelope_add_name(&e, rcpts[0], "postmaster");
 	msg_envelope(m, &e);
 	envelope_clear(&e);
 	(void)msg_write(m, span_of(body));
@@ -529,6 +530,8 @@ a_taken_message_is_what_was_committed(void **state)
 	assert_int_equal(e->envelope.arrived_ms, 1764000000123);
 	assert_int_equal(e->envelope.recipient_count, 3);
 	assert_string_equal(e->envelope.recipient[0].original, "root");
+	assert_int_equal(e->envelope.names.count, 1);
+	assert_non_null(strstr(e->envelope.names.item[0], "\tpostmaster"));
 	assert_string_equal(e->envelope.recipient[2].address, rcpts[2]);
 	assert_content(e, "Subject: x\r\n\r\nbody\r\n");
 	entry_rewind(e);
