@@ -6,11 +6,13 @@
 
 #include <stdlib.h>
 
-/* How long: doubled with each fault.  Failed logins must not lock us out. */
+/* How long a pause is; it doubles with each fault. */
 enum {
 	PAUSE_MS = 1000,
 	PAUSE_LOGIN_MS = 5000,
+	PAUSE_QUOTA_MS = 10 * 60 * 1000,
 	PAUSE_MAX_MS = 5 * 60 * 1000,
+	PAUSE_QUOTA_MAX_MS = 60 * 60 * 1000,
 };
 
 struct pool *
@@ -72,20 +74,30 @@ pool_probes(const struct pool *p, int64_t now_ms)
 	    (p->wanted || p->ready.count + p->parked.count > 0);
 }
 
+/* The first wait after a fault, and the longest.  Failed logins must not lock
+ * us out, and a quota is not given back soon. */
+static int64_t
+first_pause_ms(enum fault_kind kind, int64_t *most_ms)
+{
+	*most_ms = kind == FAULT_QUOTA ? PAUSE_QUOTA_MAX_MS : PAUSE_MAX_MS;
+	if (kind == FAULT_QUOTA)
+		return PAUSE_QUOTA_MS;
+	return kind == FAULT_AUTH || kind == FAULT_ACCOUNT ? PAUSE_LOGIN_MS
+							   : PAUSE_MS;
+}
+
 void
 pool_pause(struct pool *p, const struct fault *fault, struct instant now)
 {
-	bool login = fault->kind == FAULT_AUTH || fault->kind == FAULT_ACCOUNT;
-	int64_t wait;
+	int64_t wait, most, first = first_pause_ms(fault->kind, &most);
 
 	p->fault = *fault;
 	p->fault_wall_ms = now.wall_ms;
 	if (p->paused && now.mono_ms < p->probe_at_ms)
 		return; /* another link of the same moment */
-	p->pause_ms = p->pause_ms == 0 ? (login ? PAUSE_LOGIN_MS : PAUSE_MS)
-				       : p->pause_ms * 2;
-	if (p->pause_ms > PAUSE_MAX_MS)
-		p->pause_ms = PAUSE_MAX_MS;
+	p->pause_ms = p->pause_ms < first ? first : p->pause_ms * 2;
+	if (p->pause_ms > most)
+		p->pause_ms = most;
 	wait = p->pause_ms * 9 / 10 +
 	    (int64_t)(random_bits() % (uint64_t)(p->pause_ms / 5 + 1));
 	p->paused = true;

@@ -194,16 +194,20 @@ static void
 take_shutdown(struct relay_link *l, const struct expected *e)
 {
 	struct transaction *t = e->transaction;
+	enum reply_cause cause;
 	char status[12];
 
 	smtp_reply_status(l->reply.text, l->reply.code, status);
-	if (command_is_end(e->command))
+	cause = reply_cause(l->reply.code, status, l->reply.text);
+	if (cause == CAUSE_RATE || cause == CAUSE_CONNECTIONS)
+		delivery_settle_reply(t->delivery, &l->reply);
+	else if (command_is_end(e->command))
 		delivery_settle(t->delivery, VERDICT_DEFERRED, status,
 		    l->reply.text);
 	for (; t != NULL; t = t->next)
 		delivery_settle(t->delivery, VERDICT_NONE, status,
 		    l->reply.text);
-	if (l->sent == 0)
+	if (l->sent == 0 && cause == CAUSE_MESSAGE)
 		blame_reply(l, FAULT_SHUTDOWN,
 		    "the relayhost ended the session at", e->command);
 	l->state = OVER;
@@ -224,6 +228,14 @@ judge(struct relay_link *l, const struct expected *e, bool early)
 		/* What is in flight may still be taken. */
 		blame_reply(l, FAULT_ACCOUNT, "the account was refused at",
 		    e->command);
+		l->shut = true;
+		break;
+	case REPLY_QUOTA:
+		blame_reply(l, FAULT_QUOTA, "the quota is used up, at",
+		    e->command);
+		l->shut = true;
+		break;
+	case REPLY_CROWDED:
 		l->shut = true;
 		break;
 	case REPLY_NO_BDAT:

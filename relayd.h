@@ -427,6 +427,7 @@ enum fault_kind {
 	FAULT_NO_AUTH,	   /* AUTH is not offered although we have a login */
 	FAULT_SHUTDOWN,	   /* 421 in a session */
 	FAULT_ACCOUNT,	   /* 530, 535 ... to a mail command */
+	FAULT_QUOTA,	   /* nothing more is taken until tomorrow */
 	FAULT_LOST, FAULT_TIMEOUT, /* in a transaction */
 	FAULT_PROTOCOL,	   /* replies that nobody asked for, or garbage */
 	FAULTS
@@ -489,6 +490,7 @@ struct delivery_recipient {
 	char status[12];	/* enhanced status code: "2.0.0" */
 	char *reply;		/* relayhost's words, or what happened; NULL:
 				   undecided, as the maker must leave it */
+	enum reply_cause cause;	/* what that reply is about */
 };
 
 /* One mail transaction to be made; owned by the maker all the time. */

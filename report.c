@@ -381,6 +381,7 @@ static const char *const advice[FAULTS] = {
 	    "check port and tls: the relayhost offers no login here",
 	[FAULT_SHUTDOWN] = "none needed; it is tried again",
 	[FAULT_ACCOUNT] = "look at the account at the provider",
+	[FAULT_QUOTA] = "wait, or have the provider raise the quota",
 	[FAULT_LOST] = "none needed; it is tried again",
 	[FAULT_TIMEOUT] = "check the network, and that firewalls let the port "
 			  "out",

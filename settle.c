@@ -359,6 +359,7 @@ fault_status(enum fault_kind kind)
 		[FAULT_NO_AUTH] = "4.7.8",
 		[FAULT_SHUTDOWN] = "4.3.2",
 		[FAULT_ACCOUNT] = "4.7.0",
+		[FAULT_QUOTA] = "4.3.2",
 		[FAULT_LOST] = "4.4.2",
 		[FAULT_TIMEOUT] = "4.4.2",
 		[FAULT_PROTOCOL] = "4.5.0",

@@ -49,6 +49,7 @@ fault_name(enum fault_kind kind)
 		[FAULT_NO_AUTH] = "no-auth",
 		[FAULT_SHUTDOWN] = "shutdown",
 		[FAULT_ACCOUNT] = "account",
+		[FAULT_QUOTA] = "quota",
 		[FAULT_LOST] = "lost",
 		[FAULT_TIMEOUT] = "timeout",
 		[FAULT_PROTOCOL] = "protocol",

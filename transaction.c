@@ -327,86 +327,132 @@ is_too_many(const struct transaction *t, int code, const char *status)
 		strcmp(status + 1, ".0.0") == 0);
 }
 
-/* RFC 4954, 6; 5.7.30 is Microsoft's end of passwords. */
-static bool
-is_account(int code, const char *status)
+/* A reply, and what it is about. */
+struct answer {
+	const struct smtp_reply *reply;
+	char status[12];
+	enum reply_cause cause;
+};
+
+static struct answer
+read_answer(const struct smtp_reply *reply)
 {
-	return code == 530 || code == 534 || code == 535 || code == 538 ||
-	    strcmp(status, "5.7.8") == 0 || strcmp(status, "5.7.9") == 0 ||
-	    strcmp(status, "5.7.30") == 0;
+	struct answer a = { .reply = reply };
+
+	smtp_reply_status(reply->text, reply->code, a.status);
+	a.cause = reply_cause(reply->code, a.status, reply->text);
+	return a;
 }
 
+/* No account's trouble ever fails a message, nor costs it a retry; but who
+ * may not send as this sender waits, so that others go on. */
 static enum verdict
-verdict_of(int code, const char *status)
+verdict_of(const struct answer *a)
 {
-	if (is_account(code, status))
-		return VERDICT_NONE;
-	return code >= 500 ? VERDICT_FAILED : VERDICT_DEFERRED;
+	switch (a->cause) {
+	case CAUSE_MESSAGE:
+		return a->reply->code >= 500 ? VERDICT_FAILED
+					     : VERDICT_DEFERRED;
+	case CAUSE_SENDER:
+		return VERDICT_DEFERRED;
+	case CAUSE_RATE:
+	case CAUSE_CONNECTIONS:
+	case CAUSE_QUOTA:
+	case CAUSE_ACCOUNT:
+		break;
+	}
+	return VERDICT_NONE;
 }
 
 static void
-take_mail_reply(struct transaction *t, const struct smtp_reply *reply,
-    const char *status)
+decide_by(struct delivery_recipient *r, const struct answer *a)
 {
-	if (reply->code < 300) {
+	decide(r, verdict_of(a), a->status, a->reply->text);
+	r->cause = a->cause;
+}
+
+/* For all that are undecided. */
+static void
+settle_by(struct delivery *d, const struct answer *a)
+{
+	size_t i;
+
+	for (i = 0; i < d->recipient_count; i++) {
+		if (d->recipient[i].reply == NULL)
+			decide_by(&d->recipient[i], a);
+	}
+}
+
+void
+delivery_settle_reply(struct delivery *d, const struct smtp_reply *reply)
+{
+	struct answer a = read_answer(reply);
+
+	settle_by(d, &a);
+}
+
+static void
+take_mail_reply(struct transaction *t, const struct answer *a)
+{
+	if (a->reply->code < 300) {
 		t->open = true;
 		return;
 	}
-	delivery_settle(t->delivery, verdict_of(reply->code, status), status,
-	    reply->text);
+	settle_by(t->delivery, a);
 	if (t->step <= STEP_DATA)
 		t->step = STEP_WRITTEN; /* the rest need not be */
 }
 
 static void
-take_rcpt_reply(struct transaction *t, const struct smtp_reply *reply,
-    const char *status)
+take_rcpt_reply(struct transaction *t, const struct answer *a)
 {
 	struct delivery *d = t->delivery;
 	struct delivery_recipient *r = &d->recipient[t->answered++];
 
-	if (r->reply == NULL && reply->code < 300)
+	if (r->reply == NULL && a->reply->code < 300)
 		t->accepted++;
-	else if (r->reply == NULL && is_too_many(t, reply->code, status))
-		decide(r, VERDICT_NONE, status, reply->text);
+	else if (r->reply == NULL && is_too_many(t, a->reply->code, a->status))
+		decide(r, VERDICT_NONE, a->status, a->reply->text);
 	else if (r->reply == NULL)
-		decide(r, verdict_of(reply->code, status), status, reply->text);
+		decide_by(r, a);
 	if (t->accepted == 0 && t->step == STEP_DATA &&
 	    t->answered == d->recipient_count)
 		t->step = STEP_WRITTEN;
 }
 
 static void
-take_data_reply(struct transaction *t, const struct smtp_reply *reply,
-    const char *status)
+take_data_reply(struct transaction *t, const struct answer *a)
 {
-	if (reply->code == 354) {
+	if (a->reply->code == 354) {
 		/* Nobody accepted: a lone dot (RFC 2920, 3.1). */
 		begin_content(t, t->accepted == 0 ? 0 : t->size);
 		return;
 	}
-	delivery_settle(t->delivery, verdict_of(reply->code, status), status,
-	    reply->text);
+	settle_by(t->delivery, a);
 	t->step = STEP_WRITTEN;
 }
 
 /* To the dot or BDAT. */
 static enum reply_meaning
 take_end_reply(struct transaction *t, enum command command, bool early,
-    const struct smtp_reply *reply, const char *status)
+    const struct answer *a)
 {
-	bool sent = reply->code < 300 && t->accepted > 0;
+	int code = a->reply->code;
+	bool sent = code < 300 && t->accepted > 0;
 	bool no_bdat = command == COMMAND_BDAT && t->accepted > 0 &&
-	    (reply->code == 500 || reply->code == 502);
-	enum verdict verdict = verdict_of(reply->code, status);
+	    (code == 500 || code == 502);
 
-	if (command == COMMAND_END || reply->code < 300)
+	if (command == COMMAND_END || code < 300)
 		t->open = false;
 	if (sent)
-		verdict = VERDICT_SENT;
+		delivery_settle(t->delivery, VERDICT_SENT, a->status,
+		    a->reply->text);
 	else if (no_bdat) /* early: the link ends, the next would meet it too */
-		verdict = early ? VERDICT_DEFERRED : VERDICT_NONE;
-	delivery_settle(t->delivery, verdict, status, reply->text);
+		delivery_settle(t->delivery,
+		    early ? VERDICT_DEFERRED : VERDICT_NONE, a->status,
+		    a->reply->text);
+	else
+		settle_by(t->delivery, a);
 	if (sent)
 		return REPLY_SENT;
 	return no_bdat ? REPLY_NO_BDAT : REPLY_FINE;
@@ -454,32 +500,40 @@ enum reply_meaning
 transaction_reply(struct transaction *t, enum command command, bool early,
     const struct smtp_reply *reply)
 {
+	static const enum reply_meaning meaning_of[] = {
+		[CAUSE_MESSAGE] = REPLY_FINE,
+		[CAUSE_SENDER] = REPLY_FINE,
+		[CAUSE_RATE] = REPLY_FINE, /* the scheduler slows down */
+		[CAUSE_CONNECTIONS] = REPLY_CROWDED,
+		[CAUSE_QUOTA] = REPLY_QUOTA,
+		[CAUSE_ACCOUNT] = REPLY_ACCOUNT,
+	};
 	enum reply_meaning meaning = REPLY_FINE;
-	char status[12];
+	struct answer a;
 
 	if (is_nonsense(command, early, reply->code)) {
 		if (command != COMMAND_RSET)
 			take_nonsense(t, command, reply);
 		return REPLY_NONSENSE;
 	}
-	smtp_reply_status(reply->text, reply->code, status);
+	a = read_answer(reply);
 	switch (command) {
 	case COMMAND_MAIL:
-		take_mail_reply(t, reply, status);
+		take_mail_reply(t, &a);
 		break;
 	case COMMAND_RCPT:
-		take_rcpt_reply(t, reply, status);
+		take_rcpt_reply(t, &a);
 		break;
 	case COMMAND_DATA:
-		take_data_reply(t, reply, status);
+		take_data_reply(t, &a);
 		break;
 	case COMMAND_END:
 	case COMMAND_BDAT:
-		meaning = take_end_reply(t, command, early, reply, status);
+		meaning = take_end_reply(t, command, early, &a);
 		break;
 	case COMMAND_RSET:
 	case COMMAND_QUIT:
 		break;
 	}
-	return is_account(reply->code, status) ? REPLY_ACCOUNT : meaning;
+	return meaning == REPLY_FINE ? meaning_of[a.cause] : meaning;
 }

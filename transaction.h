@@ -51,6 +51,8 @@ struct transaction {
 /* Give every undecided recipient this verdict. */
 void delivery_settle(struct delivery *d, enum verdict verdict,
     const char *status, const char *text);
+/* The one that this refusal is. */
+void delivery_settle_reply(struct delivery *d, const struct smtp_reply *reply);
 
 /* For a relayhost that offers this (SMTP_CAN_*). */
 struct transaction *transaction_new(struct delivery *d, unsigned can);
@@ -83,6 +85,8 @@ enum reply_meaning {
 	REPLY_FINE,     /* nothing that concerns the connection */
 	REPLY_SENT,     /* the message has been taken */
 	REPLY_ACCOUNT,  /* not the message's fault but our account's */
+	REPLY_QUOTA,    /* the same until tomorrow */
+	REPLY_CROWDED,  /* we have too many connections */
 	REPLY_NO_BDAT,  /* CHUNKING was offered but is not there */
 	REPLY_NONSENSE, /* we are out of step with each other */
 };

@@ -111,3 +111,67 @@ def test_I58_what_one_relay_refuses_is_not_tried_at_the_next(
     daemon.wait_log("status=bounced")
     daemon.wait_log("kept in failed/")
     assert second.messages == []
+
+
+SENDER_REFUSALS = [
+    ("MAIL", "553 5.7.1 <a@example.net>: Sender address rejected: not owned "
+             "by user relay@example.com"),
+    ("MAIL", "550 5.7.60 SMTP; Client does not have permissions to send as "
+             "this sender"),
+    ("END", "554 Message rejected: Email address is not verified. The "
+            "following identities failed the check in region EU-WEST-1: "
+            "a@example.net")]
+
+
+@pytest.mark.parametrize("point, reply", SENDER_REFUSALS,
+                         ids=["Postfix", "Microsoft", "SES"])
+def test_I35_a_sender_that_is_refused_stops_nobody_else(daemon, host, point,
+                                                        reply):
+    """Its mail waits, nothing bounces, no relay is paused."""
+    fault = host.fault(point, reply, times=1)
+    send(daemon, "refused", "-f", "a@example.net")
+    daemon.wait_log(r"status=deferred \(55")
+    for number in range(5):
+        send(daemon, f"other {number}", "-f", "b@example.net")
+    assert len(host.wait_messages(5)) == 5
+    assert states(daemon) == {"test": "ok"}
+    host.mend(fault)
+    assert daemon.relayctl("flush").returncode == 0
+    host.wait_messages(6)
+    assert "refused" in bodies(host)
+
+
+@pytest.mark.parametrize("point, reply, kind", [
+    ("END", "454 Throttling failure: Daily message quota exceeded", "quota"),
+    ("MAIL", "550 5.4.5 Daily user sending limit exceeded", "quota"),
+    ("MAIL", "550 5.7.30 Basic authentication is not supported for Client "
+             "Submission", "account"),
+    ("RCPT", "535 5.7.8 log in again", "account")])
+def test_trouble_with_the_account_pauses_the_relay(daemon, host, point, reply,
+                                                   kind):
+    """The mail is kept, costs no retry, and goes when that is over."""
+    fault = host.fault(point, reply)
+    send(daemon, "one")
+    daemon.wait_log(rf"warning: relay test is paused \({kind}\): .*{reply[:9]}")
+    daemon.wait_log(r"relay=none, .*status=deferred")
+    listed, = json.loads(daemon.relayctl("queue", "--json").stdout)
+    assert listed["attempts"] == 0 and reply in listed["reason"]
+    host.mend(fault)
+    assert daemon.relayctl("flush").returncode == 0
+    assert bodies_of(host, 1) == ["one"]
+
+
+def bodies_of(host, count):
+    host.wait_messages(count)
+    return bodies(host)
+
+
+def test_a_second_relay_takes_over_when_the_quota_is_used_up(
+        make_daemon, host, second):
+    host.fault("END", "454 Throttling failure: Daily message quota exceeded",
+               skip=2)
+    daemon = make_daemon(relays=[("second", second, {})]).start()
+    for number in range(4):
+        send(daemon, str(number))
+    daemon.wait_log("removed", 4)
+    assert bodies(host) == ["0", "1"] and bodies(second) == ["2", "3"]
