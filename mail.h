@@ -312,6 +312,7 @@ struct rewrite_facts {
  * Bcc and Return-Path gone, bare and local addresses completed, masquerade and
  * from applied, missing Date, Message-ID, From and header_add added.  A
  * complete, valid header keeps its other bytes.
+ * A control character becomes '?'.
  * A "From " line at the top and a byte order mark are dropped.
  * returns  NULL, or the whole reply to refuse with (loop, NUL, too large);
  *          then out is of no use.

@@ -457,6 +457,36 @@ refusal(struct span header)
 	    : NULL;
 }
 
+/* Control characters have no place in a header (RFC 5322, 2.2); terminals obey
+ * them, and no two readers agree.  Of NUL see refusal(). */
+static void
+mask_controls(struct span header, struct buf *out)
+{
+	size_t i;
+
+	buf_add(out, header);
+	for (i = 0; i < out->len; i++) {
+		unsigned char c = (unsigned char)out->data[i];
+
+		if ((c < ' ' && strchr("\t\r\n", c) == NULL) || c == 0x7f)
+			out->data[i] = '?';
+	}
+}
+
+static const char *
+edit_fields(struct edit *e, struct span header)
+{
+	struct header_field field;
+
+	while (header_next(&header, &field)) {
+		edit_field(e, &field);
+		/* A megabyte of "a,a,a," would become hundreds. */
+		if (e->out->len - e->begin > (size_t)2 * LIMIT_HEADER)
+			return "550 5.6.0 header section too large";
+	}
+	return NULL;
+}
+
 const char *
 rewrite_header(const struct rewrite_rules *rules,
     const struct rewrite_facts *facts, struct span header, struct buf *out)
@@ -467,22 +497,21 @@ rewrite_header(const struct rewrite_rules *rules,
 		.begin = out->len,
 		.budget = rules->recipient_limit };
 	const char *refused = refusal(header);
-	struct header_field field;
+	struct buf clean = { NULL, 0, 0 };
 	char date[DATE_MAX];
 
 	if (refused != NULL)
 		return refused;
 	date_format(date, facts->wall_ms);
 	add_received(&e, date);
-	while (header_next(&header, &field)) {
-		edit_field(&e, &field);
-		/* A megabyte of "a,a,a," would become hundreds. */
-		if (out->len - e.begin > (size_t)2 * LIMIT_HEADER)
-			return "550 5.6.0 header section too large";
+	mask_controls(header, &clean);
+	refused = edit_fields(&e, buf_span(&clean));
+	if (refused == NULL) {
+		add_missing(&e, date);
+		add_given(&e);
 	}
-	add_missing(&e, date);
-	add_given(&e);
-	return NULL;
+	buf_free(&clean);
+	return refused;
 }
 
 void

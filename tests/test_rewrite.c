@@ -734,6 +734,23 @@ b22_a_nul_is_refused(void **state)
 	    "550 5.6.0 NUL in the header section");
 }
 
+static void
+control_characters_are_masked(void **state)
+{
+	struct rewrite_rules rules = rules_with(NULL);
+	char *text;
+
+	(void)state;
+	assert_null(rewrite(&rules,
+	    SPAN("Subject: \x1b[1m\x07\x7f\r\n\t\xc2\x9b\r\n"
+		 "From: \"a\x01\" <a@b.example>\r\n"),
+	    &text));
+	assert_non_null(strstr(text,
+	    "Subject: ?[1m??\r\n\t\xc2\x9b\r\n"
+	    "From: \"a?\" <a@b.example>\r\n"));
+	free(text);
+}
+
 #define TEN "a,a,a,a,a,a,a,a,a,a,"
 
 static void
@@ -1001,6 +1018,7 @@ main(void)
 		cmocka_unit_test(received_names_the_only_recipient),
 		cmocka_unit_test(b41_over_50_received_are_a_loop),
 		cmocka_unit_test(b22_a_nul_is_refused),
+		cmocka_unit_test(control_characters_are_masked),
 		cmocka_unit_test(b26_large_headers_are_refused),
 		cmocka_unit_test(d20_rewritten_fields_keep_lines_short),
 		cmocka_unit_test(b21_a_long_line_is_not_folded),

@@ -14,6 +14,7 @@ import pytest
 
 from harness import TIMEOUT
 from relayhost import EXTENSIONS, Relayhost
+from wire import READERS, read_wire
 
 HEADER = (b"Date: Tue, 24 Nov 2026 05:14:29 +0000\r\nFrom: a@b.example\r\n"
           b"Message-ID: <%d@b.example>\r\n")
@@ -23,10 +24,6 @@ PLACES = [(b"", SMUGGLED + b"\r\n"), (b"a\r\na", SMUGGLED + b"\r\nz\r\n"),
           (SMUGGLED + b"\r\na", b"")]
 LENGTHS = range(1, 5)
 ERRORS = 20     # end a session
-# What ends a line, before a single dot and behind it: to a strict reader, to
-# one that takes LF for CRLF, or CR, and to one that takes LF . CRLF.
-READERS = [(rb"\r\n", rb"\r\n"), (rb"\r?\n", rb"\r?\n"), (rb"\r\n?", rb"\r\n?"),
-           (rb"\r?\n", rb"\r\n")]
 
 
 # The model: what a strict reader makes of a client's octets.
@@ -94,38 +91,6 @@ def scripts():
             yield script
             script = Script()
     yield script
-
-
-# Readers of what the relayhost was sent.
-
-def read_wire(wire, before, behind):
-    """The messages that such a reader finds: envelopes and contents."""
-    found, at = [], 0
-    end_of_data = re.compile(before + rb"\." + behind)
-    while at < len(wire):
-        end = re.compile(before).search(wire, at)
-        command, at = wire[at:end.start()], end.end()
-        verb, _, argument = command.partition(b" ")
-        if verb == b"MAIL":
-            envelope = [argument]
-        elif verb == b"RCPT":
-            envelope.append(argument)
-        elif verb == b"DATA":
-            end = end_of_data.search(wire, at - 2)
-            lines = re.split(before, wire[at:end.start()])
-            found.append((envelope, [line.removeprefix(b".")
-                                     for line in lines]))
-            at = end.end()
-        elif verb == b"BDAT":
-            size, last = argument.split()
-            assert last == b"LAST"
-            lines = re.split(before, wire[at:at + int(size)])
-            assert lines.pop() == b""
-            found.append((envelope, lines))
-            at += int(size)
-        else:
-            assert verb in (b"EHLO", b"RSET", b"QUIT"), command
-    return found
 
 
 @pytest.mark.parametrize("chunking", [True, False])
