@@ -214,6 +214,7 @@ const char *preset_check(struct span name); /* NULL, or what is wrong */
 enum reply_cause {
 	CAUSE_MESSAGE,	   /* it or its recipient */
 	CAUSE_SENDER,	   /* not from this envelope sender */
+	CAUSE_UNSUITED,	   /* this relayhost can't take it (its size, UTF-8) */
 	CAUSE_RATE,	   /* slow down */
 	CAUSE_CONNECTIONS, /* too many of them */
 	CAUSE_QUOTA,	   /* until tomorrow */

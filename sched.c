@@ -81,6 +81,23 @@ next(void *arg, struct relay_link *link)
 	return &j->delivery;
 }
 
+/* A message that this relayhost can't take goes to the next that serves its
+ * sender; false: there is none, or it has taken a part. */
+static bool
+hand_on(struct pool *p, struct job *j)
+{
+	struct backlog *b = &p->sched->backlog;
+	const struct envelope *e = &j->entry->envelope;
+	struct pool *to = backlog_next(b, p, e->sender);
+
+	if (to == NULL || j->delivery.recipient_count == 0 ||
+	    j->delivery.recipient[0].cause != CAUSE_UNSUITED)
+		return false;
+	due_add(&to->ready, j->entry->id, loop_now(p->sched->loop).mono_ms);
+	backlog_end(b, j);
+	return true;
+}
+
 static void
 done(void *arg, struct relay_link *link, struct delivery *d)
 {
@@ -90,8 +107,11 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 	struct settle_scene scene = scene_of(p, relay_peer(link));
 	queue_id id = j->entry->id;
 	uint64_t sent = p->counts.sent;
-	enum outcome outcome = settle(&scene, j);
+	enum outcome outcome;
 
+	if (hand_on(p, j))
+		return;
+	outcome = settle(&scene, j);
 	if (p->counts.sent > sent)
 		p->sent_wall_ms = scene.now.wall_ms;
 	if (outcome != OUTCOME_AGAIN) {

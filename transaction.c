@@ -120,10 +120,22 @@ transaction_unreadable(struct transaction *t)
 			     : "read error on message file; it was not sent");
 }
 
+/* The relayhost does not offer what the message needs; another one may. */
+static void
+settle_unsuited(struct transaction *t, const char *status, const char *text)
+{
+	struct delivery *d = t->delivery;
+	size_t i;
+
+	delivery_settle(d, VERDICT_FAILED, status, text);
+	for (i = 0; i < d->recipient_count; i++)
+		d->recipient[i].cause = CAUSE_UNSUITED;
+}
+
 static void
 settle_utf8(struct transaction *t)
 {
-	delivery_settle(t->delivery, VERDICT_FAILED, "5.6.7",
+	settle_unsuited(t, "5.6.7",
 	    "5.6.7 the relayhost does not take addresses beyond ASCII "
 	    "(SMTPUTF8)");
 }
@@ -137,7 +149,7 @@ settle_size(struct transaction *t, uint64_t size_limit)
 	    "5.3.4 message of %" PRIu64 " octets is over the "
 	    "relayhost's limit of %" PRIu64,
 	    t->size, size_limit);
-	delivery_settle(t->delivery, VERDICT_FAILED, "5.3.4", buf_text(&text));
+	settle_unsuited(t, "5.3.4", buf_text(&text));
 	buf_free(&text);
 }
 
@@ -351,6 +363,7 @@ verdict_of(const struct answer *a)
 {
 	switch (a->cause) {
 	case CAUSE_MESSAGE:
+	case CAUSE_UNSUITED:
 		return a->reply->code >= 500 ? VERDICT_FAILED
 					     : VERDICT_DEFERRED;
 	case CAUSE_SENDER:
@@ -503,6 +516,7 @@ transaction_reply(struct transaction *t, enum command command, bool early,
 	static const enum reply_meaning meaning_of[] = {
 		[CAUSE_MESSAGE] = REPLY_FINE,
 		[CAUSE_SENDER] = REPLY_FINE,
+		[CAUSE_UNSUITED] = REPLY_FINE,
 		[CAUSE_RATE] = REPLY_FINE, /* the scheduler slows down */
 		[CAUSE_CONNECTIONS] = REPLY_CROWDED,
 		[CAUSE_QUOTA] = REPLY_QUOTA,

@@ -175,3 +175,27 @@ def test_a_second_relay_takes_over_when_the_quota_is_used_up(
         send(daemon, str(number))
     daemon.wait_log("removed", 4)
     assert bodies(host) == ["0", "1"] and bodies(second) == ["2", "3"]
+
+
+@pytest.mark.parametrize("extensions, arguments", [
+    (["PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1000"], []),
+    (["PIPELINING", "8BITMIME", "SIZE 100000"], ["j\u00f6rg@example.org"])],
+    ids=["I15-size", "I56-utf8"])
+def test_what_one_relay_cannot_take_goes_to_the_next(
+        make_daemon, host, second, extensions, arguments):
+    host.extensions = extensions
+    daemon = make_daemon(relays=[("second", second, {})]).start()
+    send(daemon, "small")
+    host.wait_messages(1)
+    send(daemon, "large " + 300 * "line\n", *arguments)
+    message, = second.wait_messages(1)
+    assert message.body.startswith(b"large line")
+    assert not any("bounced" in line for line in daemon.log)
+
+
+def test_I15_what_no_relay_can_take_fails(make_daemon, host, second):
+    host.extensions = second.extensions = ["PIPELINING", "SIZE 1000"]
+    daemon = make_daemon(relays=[("second", second, {})]).start()
+    send(daemon, 300 * "line\n")
+    daemon.wait_log(r"dsn=5.3.4, status=bounced \(5.3.4 message of \d+ octets "
+                    "is over the relayhost's limit of 1000")
