@@ -75,7 +75,7 @@ open_message(struct backlog *b, struct due due, struct instant now)
 static bool
 serves(const struct pool *p, const char *sender)
 {
-	return sender == NULL || pool_serves(p, sender);
+	return sender == NULL || config_relay_serves(p->relay, span_of(sender));
 }
 
 /*

@@ -364,6 +364,7 @@ free_relay(struct config_relay *r)
 	free(r->host);
 	free(r->preset);
 	free(r->region);
+	free(r->maildir);
 	strings_free(&r->senders);
 	free(r->tls_ca_file);
 	free(r->user);
@@ -404,6 +405,18 @@ config_release(struct config *c)
 	strings_free(&c->header_add);
 	free(c->retry);
 	free(c);
+}
+
+bool
+config_relay_serves(const struct config_relay *r, struct span sender)
+{
+	size_t i;
+
+	for (i = 0; i < r->senders.count; i++) {
+		if (address_matches(span_of(r->senders.item[i]), sender))
+			return true;
+	}
+	return r->senders.count == 0;
 }
 
 void

@@ -53,6 +53,7 @@ struct config_listen {
 struct config_relay {
 	char *name, *host;	/* without brackets */
 	char *preset, *region;	/* "": none */
+	char *maildir;		/* instead of a host; "": none */
 	struct strings senders; /* patterns of those that it serves; none: any */
 	unsigned port;
 	enum tls_mode tls;

@@ -184,6 +184,14 @@ is_given(const struct config_reading *r, size_t section, const char *key,
 	return *value != '\0' || (e != NULL && e->refused);
 }
 
+static bool
+is_refused(const struct config_reading *r, size_t section, const char *key)
+{
+	const struct scan_entry *e = find_entry(r, section, key);
+
+	return e != NULL && e->refused;
+}
+
 /* The host of a preset that has one for each region ("%"). */
 static void
 place_host(struct config_reading *r, struct config_relay *relay, size_t section)
@@ -216,9 +224,8 @@ check_host(struct config_reading *r, struct config_relay *relay, size_t section)
 	uint64_t number = 0;
 	char *copy;
 
-	const struct scan_entry *preset = find_entry(r, section, "preset");
-
-	if ((e != NULL && e->refused) || (preset != NULL && preset->refused))
+	if ((e != NULL && e->refused) || is_refused(r, section, "preset") ||
+	    is_refused(r, section, "maildir"))
 		return;
 	if (*relay->host == '\0') {
 		refuse_key(r, section, "host", "host is empty");
@@ -373,10 +380,45 @@ check_login(struct config_reading *r, const struct config_relay *relay,
 	return user;
 }
 
+/* A Maildir has no host, and its name stands in for one. */
+static void
+check_maildir(struct config_reading *r, struct config_relay *relay,
+    size_t section)
+{
+	static const char *const senseless[] = { "preset", "host", "user" };
+	size_t i;
+
+	for (i = 0; i < sizeof(senseless) / sizeof(*senseless); i++)
+		if (find_entry(r, section, senseless[i]) != NULL)
+			refuse_key(r, section, senseless[i],
+			    "a relay is either a host or a maildir");
+	free(relay->host);
+	relay->host = mem_text(relay->maildir);
+}
+
+/* Nothing ever goes to a relay behind a Maildir that takes all. */
+static void
+check_order(struct config_reading *r, size_t relays, size_t section)
+{
+	const struct config *c = r->config;
+	size_t i;
+
+	for (i = 0; i < relays; i++)
+		if (*c->relay[i].maildir != '\0' &&
+		    c->relay[i].senders.count == 0)
+			config_refuse(r, &r->scan.entry[section],
+			    "is behind the maildir \"%s\", which takes all mail",
+			    c->relay[i].name);
+}
+
 static void
 check_relay(struct config_reading *r, struct config_relay *relay,
     size_t section)
 {
+	if (*relay->maildir != '\0') {
+		check_maildir(r, relay, section);
+		return;
+	}
 	place_host(r, relay, section);
 	check_host(r, relay, section);
 	if (relay->port == 0)
@@ -418,10 +460,12 @@ check_sections(struct config_reading *r)
 
 		if (e->refused || e->form != SCAN_SECTION)
 			continue;
-		if (strcmp(e->key, "relay") == 0)
+		if (strcmp(e->key, "relay") == 0) {
+			check_order(r, relays, i);
 			check_relay(r, &c->relay[relays++], i);
-		else
+		} else {
 			check_listen(r, &c->listen[listens++], i);
+		}
 	}
 	if (find_entry(r, SCAN_GLOBAL, "relay") == NULL)
 		config_refuse(r, &none,

@@ -161,7 +161,7 @@ const struct config_key config_relay_keys[] = {
 	WORD("family", RELAY(family), "any", FAMILY_ANY, "any ipv4 ipv6", ""),
 	LATER("source"),
 	LATER("proxy"),
-	LATER("maildir"),
+	TEXT("maildir", RELAY(maildir), "", config_check_directory),
 	LATER("oauth2"),
 	END,
 };

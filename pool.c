@@ -47,19 +47,6 @@ pool_inherit(struct pool *p, const struct pool *old)
 	p->sent_wall_ms = old->sent_wall_ms;
 }
 
-bool
-pool_serves(const struct pool *p, const char *sender)
-{
-	const struct strings *senders = &p->relay->senders;
-	size_t i;
-
-	for (i = 0; i < senders->count; i++) {
-		if (address_matches(span_of(senders->item[i]), span_of(sender)))
-			return true;
-	}
-	return senders->count == 0;
-}
-
 void
 pool_lift(struct pool *p)
 {

@@ -91,6 +91,10 @@ check_relay(struct check *check, const struct config_relay *r)
 	};
 	bool login = r->auth != AUTH_NONE && r->user[0] != '\0';
 
+	if (r->maildir[0] != '\0') {
+		(void)printf("relay %s: maildir %s\n", r->name, r->maildir);
+		return;
+	}
 	(void)printf("relay %s: %s:%u, %s%s, %s%s\n", r->name, r->host, r->port,
 	    tls[r->tls],
 	    r->tls == TLS_NONE  ? ""

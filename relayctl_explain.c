@@ -198,11 +198,37 @@ explain_header(struct explanation *x, const char *sender,
 
 /* ---- all of it ---- */
 
+/* The relay that would take the message, if it is not paused then. */
+static void
+explain_relay(struct explanation *x, const char *sender)
+{
+	char *as_sent = rewrite_sender(&x->rules, span_of(sender), NULL);
+	const struct config_relay *r = x->config->relay;
+	size_t i = 0, count = x->config->relay_count;
+
+	while (i < count && !config_relay_serves(&r[i], span_of(as_sent)))
+		i++;
+	free(as_sent);
+	if (x->json && i < count) {
+		buf_add_text(&x->out, "\"relay\": {\"name\": ");
+		buf_add_json(&x->out, span_of(r[i].name));
+		buf_add_text(&x->out, ", \"host\": ");
+		buf_add_json(&x->out, span_of(r[i].host));
+		buf_printf(&x->out, ", \"port\": %u}}\n", r[i].port);
+	} else if (x->json) {
+		buf_add_text(&x->out, "\"relay\": null}\n");
+	} else if (i < count) {
+		buf_printf(&x->out, "relay: %s (%s:%u)\n", r[i].name, r[i].host,
+		    r[i].port);
+	} else {
+		buf_add_text(&x->out, "relay: none serves this sender\n");
+	}
+}
+
 static void
 explain_all(struct explanation *x, const char *sender,
     const struct strings *recipients)
 {
-	const struct config_relay *relay = &x->config->relay[0];
 	size_t i;
 
 	explain_sender(x, sender);
@@ -214,16 +240,9 @@ explain_all(struct explanation *x, const char *sender,
 	if (x->json)
 		buf_add_text(&x->out, "],\n\"header\": [");
 	explain_header(x, sender, recipients);
-	if (!x->json) {
-		buf_printf(&x->out, "relay: %s (%s:%u)\n", relay->name,
-		    relay->host, relay->port);
-		return;
-	}
-	buf_add_text(&x->out, "],\n\"relay\": {\"name\": ");
-	buf_add_json(&x->out, span_of(relay->name));
-	buf_add_text(&x->out, ", \"host\": ");
-	buf_add_json(&x->out, span_of(relay->host));
-	buf_printf(&x->out, ", \"port\": %u}}\n", relay->port);
+	if (x->json)
+		buf_add_text(&x->out, "],\n");
+	explain_relay(x, sender);
 }
 
 int

@@ -241,6 +241,8 @@ void config_release(struct config *c);	      /* NULL is fine */
 int config_password(const struct config_relay *r, struct buf *password,
     struct buf *error);
 
+/* Does the relay take mail from this envelope sender? */
+bool config_relay_serves(const struct config_relay *r, struct span sender);
 void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
     but the aliases */
 
@@ -535,6 +537,12 @@ bool relay_idle(const struct relay_link *link); /* ready and nothing to do */
 bool relay_ready(const struct relay_link *link); /* connected and logged in */
 const char *relay_peer(const struct relay_link *link); /* as conn_peer() */
 const char *relay_tls(const struct relay_link *link);  /* as conn_tls() */
+
+/* ---- maildir.c: a Maildir instead of a relayhost, for development ---------- */
+
+/* Make the delivery at once, in a file that is on stable storage then; every
+ * recipient gets its verdict. */
+void maildir_deliver(const char *path, struct delivery *d, int64_t wall_ms);
 
 /* ---- sched.c: which message goes where and when ---------------------------- */
 

@@ -14,27 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READ_SLICE = 200 }; /* messages of the spool a turn, at start */
-
-struct sched {
-	struct loop *loop;
-	struct queue *queue;
-	struct connector *connector;
-	struct config *config; /* held */
-	struct backlog backlog;
-	size_t link_count;     /* of every pool */
-	struct pool **retired; /* with links that still end */
-	size_t retired_count;
-	struct queue_walk *walk; /* the spool is being read */
-	enum queue_place walk_place;
-	int64_t started_wall_ms;
-	struct timer timer;
-	struct timer walk_timer;
-	bool stopping;
-	void (*stopped)(void *arg);
-	void *stopped_arg;
-	sched_observer *observer;
-	void *observer_arg;
+enum {
+	READ_SLICE = 200,   /* messages of the spool a turn, at start */
+	MAILDIR_SLICE = 20, /* messages written to a Maildir a turn */
 };
 
 static struct settle_scene
@@ -59,6 +41,20 @@ recover(struct pool *p)
 	pool_recover(p);
 	if (paused)
 		backlog_again(&p->sched->backlog);
+}
+
+void
+sched_add(struct sched *s, queue_id id, int64_t due_ms)
+{
+	struct instant now = loop_now(s->loop);
+	int64_t most = s->config->retry[s->config->retry_count - 1] * 1100;
+	int64_t wait = due_ms - now.wall_ms;
+
+	/* The clock may have been set meanwhile: no wait is longer than the
+	 * longest. */
+	if (wait > most)
+		wait = most;
+	due_add(&s->backlog.waiting, id, now.mono_ms + (wait < 0 ? 0 : wait));
 }
 
 /* ---- what the links ask and tell ---- */
@@ -98,22 +94,17 @@ hand_on(struct pool *p, struct job *j)
 	return true;
 }
 
+/* Every recipient of the job's delivery has its verdict. */
 static void
-done(void *arg, struct relay_link *link, struct delivery *d)
+conclude(struct pool *p, struct job *j, const struct settle_scene *scene)
 {
-	struct pool *p = arg;
 	struct sched *s = p->sched;
-	struct job *j = (struct job *)(void *)d; /* its first member */
-	struct settle_scene scene = scene_of(p, relay_peer(link));
 	queue_id id = j->entry->id;
 	uint64_t sent = p->counts.sent;
-	enum outcome outcome;
+	enum outcome outcome = settle(scene, j);
 
-	if (hand_on(p, j))
-		return;
-	outcome = settle(&scene, j);
 	if (p->counts.sent > sent)
-		p->sent_wall_ms = scene.now.wall_ms;
+		p->sent_wall_ms = scene->now.wall_ms;
 	if (outcome != OUTCOME_AGAIN) {
 		recover(p); /* it dealt with a message */
 		p->pause_ms = 0;
@@ -125,8 +116,19 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 		return;
 	}
 	if (outcome == OUTCOME_MORE || outcome == OUTCOME_AGAIN)
-		due_add(&s->backlog.waiting, id, scene.now.mono_ms);
+		due_add(&s->backlog.waiting, id, scene->now.mono_ms);
 	backlog_end(&s->backlog, j);
+}
+
+static void
+done(void *arg, struct relay_link *link, struct delivery *d)
+{
+	struct pool *p = arg;
+	struct job *j = (struct job *)(void *)d; /* its first member */
+	struct settle_scene scene = scene_of(p, relay_peer(link));
+
+	if (!hand_on(p, j))
+		conclude(p, j, &scene);
 }
 
 static void
@@ -200,6 +202,27 @@ has_work(const struct sched *s, const struct pool *p)
 			return true;
 	}
 	return p->ready.count > 0 || (p->probing && p->parked.count > 0);
+}
+
+/* A Maildir is written to at once, a slice of what is due a turn. */
+static void
+deliver_here(struct sched *s, struct pool *p)
+{
+	struct settle_scene scene = scene_of(p, "maildir");
+	struct job *j;
+	int n;
+
+	for (n = 0; n < MAILDIR_SLICE; n++) {
+		j = backlog_take(&s->backlog, p, scene.now);
+		if (j == NULL)
+			return;
+		(void)job_prepare(j, j->entry->envelope.recipient_count);
+		j->delivery.begun_ms = scene.now.mono_ms;
+		maildir_deliver(p->relay->maildir, &j->delivery,
+		    scene.now.wall_ms);
+		conclude(p, j, &scene);
+	}
+	loop_hurry(s->loop);
 }
 
 /* Idle links first; one more only when all that there are are busy. */
@@ -297,7 +320,9 @@ turn_end(void *arg)
 	for (i = 0; i < s->backlog.pool_count; i++) {
 		struct pool *p = s->backlog.pool[i];
 
-		if (pool_probes(p, now.mono_ms))
+		if (*p->relay->maildir != '\0')
+			deliver_here(s, p);
+		else if (pool_probes(p, now.mono_ms))
 			open_link(s, p);
 		else
 			employ(s, p);
@@ -313,20 +338,6 @@ on_timer(void *arg)
 }
 
 /* ---- the queue at start ---- */
-
-void
-sched_add(struct sched *s, queue_id id, int64_t due_ms)
-{
-	struct instant now = loop_now(s->loop);
-	int64_t most = s->config->retry[s->config->retry_count - 1] * 1100;
-	int64_t wait = due_ms - now.wall_ms;
-
-	/* The clock may have been set meanwhile: no wait is longer than the
-	 * longest. */
-	if (wait > most)
-		wait = most;
-	due_add(&s->backlog.waiting, id, now.mono_ms + (wait < 0 ? 0 : wait));
-}
 
 /* What came in since the start has been added already. */
 static bool
@@ -496,100 +507,4 @@ sched_free(struct sched *s)
 	backlog_clear(&s->backlog);
 	config_release(s->config);
 	free(s);
-}
-
-/* ---- the operator ---- */
-
-static void
-lift(struct sched *s, struct pool *p)
-{
-	pool_lift(p);
-	backlog_again(&s->backlog);
-	loop_hurry(s->loop);
-}
-
-static void
-lift_all(struct sched *s)
-{
-	size_t i;
-
-	for (i = 0; i < s->backlog.pool_count; i++)
-		lift(s, s->backlog.pool[i]);
-}
-
-int
-sched_flush(struct sched *s, queue_id id)
-{
-	lift_all(s);
-	if (!backlog_drop(&s->backlog, id)) {
-		errno = ENOENT;
-		return backlog_is_active(&s->backlog, id) ? 0 : -1;
-	}
-	due_add(&s->backlog.waiting, id, loop_now(s->loop).mono_ms);
-	return 0;
-}
-
-bool
-sched_is_active(const struct sched *s, queue_id id)
-{
-	return backlog_is_active(&s->backlog, id);
-}
-
-void
-sched_forget(struct sched *s, queue_id id)
-{
-	(void)backlog_drop(&s->backlog, id);
-}
-
-void
-sched_flush_all(struct sched *s)
-{
-	lift_all(s);
-	due_all(&s->backlog.waiting, loop_now(s->loop).mono_ms);
-}
-
-int
-sched_flush_relay(struct sched *s, struct span name)
-{
-	size_t i;
-
-	for (i = 0; i < s->backlog.pool_count; i++) {
-		struct pool *p = s->backlog.pool[i];
-
-		if (span_equal(name, span_of(p->relay->name))) {
-			lift(s, p);
-			return 0;
-		}
-	}
-	errno = ENOENT;
-	return -1;
-}
-
-void
-sched_observe(struct sched *s, sched_observer *observer, void *arg)
-{
-	s->observer = observer;
-	s->observer_arg = arg;
-}
-
-void
-sched_status(const struct sched *s, struct sched_status *status)
-{
-	queue_id oldest = backlog_oldest(&s->backlog);
-
-	*status = (struct sched_status){ .reading = s->walk != NULL,
-		.waiting = backlog_waiting(&s->backlog),
-		.active = s->backlog.active_count,
-		.oldest_ms =
-		    oldest == UINT64_MAX ? 0 : queue_id_time_ms(oldest) };
-}
-
-bool
-sched_relay_status(const struct sched *s, size_t index,
-    struct sched_relay_status *status)
-{
-	if (index >= s->backlog.pool_count)
-		return false;
-	pool_status(s->backlog.pool[index], loop_now(s->loop), status);
-	return true;
 }

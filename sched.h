@@ -1,5 +1,6 @@
 /*
- * The scheduler's inside: between due.c, settle.c and sched.c only.
+ * The scheduler's inside: between due.c, settle.c, pool.c, backlog.c, sched.c
+ * and flush.c only.
  */
 #ifndef SCHED_H
 #define SCHED_H
@@ -104,7 +105,6 @@ struct pool *pool_new(struct sched *s, struct config *config,
 void pool_free(struct pool *p);
 /* What is known of the relay goes on under a new configuration. */
 void pool_inherit(struct pool *p, const struct pool *old);
-bool pool_serves(const struct pool *p, const char *sender);
 /* A fault of the relay: only a probe tries it until the pause is over. */
 void pool_pause(struct pool *p, const struct fault *fault, struct instant now);
 void pool_recover(struct pool *p); /* it works again: the pause is over */
@@ -153,5 +153,28 @@ size_t backlog_waiting(const struct backlog *b);
 queue_id backlog_oldest(const struct backlog *b); /* UINT64_MAX: none */
 void backlog_set_pools(struct backlog *b, struct pool **pool, size_t count);
 void backlog_clear(struct backlog *b); /* frees all but the pools */
+
+/* ---- sched.c, flush.c ---- */
+
+struct sched {
+	struct loop *loop;
+	struct queue *queue;
+	struct connector *connector;
+	struct config *config; /* held */
+	struct backlog backlog;
+	size_t link_count;     /* of every pool */
+	struct pool **retired; /* with links that still end */
+	size_t retired_count;
+	struct queue_walk *walk; /* the spool is being read */
+	enum queue_place walk_place;
+	int64_t started_wall_ms;
+	struct timer timer;
+	struct timer walk_timer;
+	bool stopping;
+	void (*stopped)(void *arg);
+	void *stopped_arg;
+	sched_observer *observer;
+	void *observer_arg;
+};
 
 #endif

@@ -419,6 +419,13 @@ bad_keys_and_values_are_told_one_by_one(void **state)
 		    "1: relay.x.senders: |\"shop.example\"" },
 		{ "relay x { preset = yahoo }",
 		    "1: relay.x.preset: |there are: gmail, gmail-relay, ses" },
+		{ "relay x { maildir = relative }",
+		    "1: relay.x.maildir: |absolute path" },
+		{ "relay x { maildir = \"/tmp/m\"\nhost = h }",
+		    "2: relay.x.host: |either a host or a maildir" },
+		/* E17 */
+		{ "relay a { maildir = \"/tmp/m\" }\nrelay x { host = h }",
+		    "2: relay.x: |behind the maildir \"a\"" },
 		{ "relay x { preset = ses }",
 		    "1: relay.x.region: |such as \"us-east-1\"" },
 		{ "relay x { preset = ses region = \"a/b\" }",

@@ -1,6 +1,7 @@
 """Several relays: by sender, and one after the other when one is at fault."""
 
 import json
+import mailbox
 import threading
 
 import pytest
@@ -199,3 +200,35 @@ def test_I15_what_no_relay_can_take_fails(make_daemon, host, second):
     send(daemon, 300 * "line\n")
     daemon.wait_log(r"dsn=5.3.4, status=bounced \(5.3.4 message of \d+ octets "
                     "is over the relayhost's limit of 1000")
+
+
+def test_a_maildir_for_development(make_daemon, directory, host):
+    """What a reader of it sees, and nothing leaves the machine."""
+    path = directory / "daemon0" / "spool" / "Maildir"
+    daemon = make_daemon(relay={
+        "host": None, "port": None, "tls_ca_file": None, "user": None,
+        "password_file": None, "maildir": str(path)}).start()
+    text = "Subject: disk\n\none\n.\nlast"
+    send(daemon, text, "-f", "me@example.net", "two@example.org")
+    daemon.wait_log(r"to=<two@example.org>, relay=maildir, .*status=sent "
+                    r"\(delivered to maildir\)")
+    daemon.wait_log("removed")
+    message, = mailbox.Maildir(path, create=False)
+    assert message["Return-Path"] == "<me@example.net>"
+    assert message.get_all("Delivered-To") == ["two@example.org",
+                                               "you@example.com"]
+    assert message["Subject"] == "disk"
+    assert message.get_payload() == "one\n.\nlast\n"
+    assert b"\r" not in bytes(message)
+    assert host.sessions == []
+
+
+def test_a_maildir_that_cannot_be_written_defers(make_daemon, directory):
+    path = directory / "file"
+    path.write_text("")
+    daemon = make_daemon(relay={
+        "host": None, "port": None, "tls_ca_file": None, "user": None,
+        "password_file": None, "maildir": str(path)}).start()
+    send(daemon, "one")
+    daemon.wait_log(r"relay=maildir, .*dsn=4.3.0, status=deferred "
+                    rf"\({path}: Not a directory\)")

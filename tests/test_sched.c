@@ -133,7 +133,7 @@ struct bench {
 	unsigned stopped;
 };
 
-static char mx[] = "mx", mx2[] = "second", mx3[] = "third";
+static char mx[] = "mx", mx2[] = "second", mx3[] = "third", none[] = "";
 
 static int
 setup(void **state)
@@ -153,6 +153,7 @@ setup(void **state)
 	for (i = 0; i < 3; i++)
 		b->relay[i] = (struct config_relay){ .name = names[i],
 			.host = names[i],
+			.maildir = none,
 			.port = 587,
 			.connections = 2,
 			.recipients_per_message = 2 };
