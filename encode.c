@@ -269,19 +269,6 @@ enum {
 	AT_BREAK,  /* "=" CR */
 };
 
-/* 16: it is no hexadecimal digit. */
-static unsigned
-hex_value(char c)
-{
-	if (is_digit(c))
-		return (unsigned)(c - '0');
-	if (c >= 'A' && c <= 'F')
-		return (unsigned)(c - 'A') + 10;
-	if (c >= 'a' && c <= 'f')
-		return (unsigned)(c - 'a') + 10;
-	return 16;
-}
-
 static void
 release_blanks(struct encoder *e, struct buf *out)
 {

@@ -154,14 +154,6 @@ visit(struct client *c, const struct queue_info *info)
 		choose(c, info->id);
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	queue_id x = *(const queue_id *)a, y = *(const queue_id *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* The oldest first; one may stand in cur/ and in failed/. */
 static void
 visited(struct client *c)
@@ -170,7 +162,7 @@ visited(struct client *c)
 
 	if (c->chosen_count > 0)
 		qsort(c->chosen, c->chosen_count, sizeof(*c->chosen),
-		    compare_ids);
+		    queue_id_compare);
 	for (i = 0; i < c->chosen_count; i++) {
 		if (i == 0 || c->chosen[i] != c->chosen[kept - 1])
 			c->chosen[kept++] = c->chosen[i];

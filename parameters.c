@@ -93,22 +93,9 @@ add_xtext(struct buf *out, struct span text)
 			buf_printf(out, "+%02X", (unsigned char)text.data[i]);
 }
 
-/* A digit's value; 16: it is none.  Lower case is not RFC 3461's, but it is
- * clear what it means. */
-static unsigned
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return (unsigned)(c - '0');
-	if (c >= 'A' && c <= 'F')
-		return (unsigned)(c - 'A') + 10;
-	if (c >= 'a' && c <= 'f')
-		return (unsigned)(c - 'a') + 10;
-	return 16;
-}
-
 /* Octets of the xchar or hexchar that text begins with, which stands for *c;
- * 0: it is neither, or not for printable ASCII. */
+ * 0: it is neither, or not for printable ASCII.  Lower case digits are not RFC
+ * 3461's, but it is clear what they mean. */
 static size_t
 xtext_length(struct span text, char *c)
 {
@@ -119,8 +106,8 @@ xtext_length(struct span text, char *c)
 		return is_xchar(*c);
 	if (text.len < 3)
 		return 0;
-	high = hex_digit(text.data[1]);
-	low = hex_digit(text.data[2]);
+	high = hex_value(text.data[1]);
+	low = hex_value(text.data[2]);
 	*c = (char)(high << 4 | low);
 	return high < 16 && low < 16 && is_printable(*c) ? 3 : 0;
 }

@@ -152,6 +152,7 @@ int file_read(const char *path, size_t limit, struct buf *out, struct stat *st);
 uint64_t random_bits(void); /* from getrandom() */
 /* All of s: decimal digits, at most max; no sign, no spaces. */
 bool parse_number(struct span s, uint64_t max, uint64_t *out);
+unsigned hex_value(char c); /* of a digit in either case; 16: it is none */
 bool parse_size(struct span s, uint64_t *octets);    /* "64K" "25M" "1G" "0" */
 bool parse_duration(struct span s, int64_t *seconds); /* "30s" "5m" "4h" "5d" "0" */
 /* CRC-32C (Castagnoli) of more data; start with 0. */
@@ -254,6 +255,7 @@ enum { QUEUE_ID_MAX = 13 };
 void queue_id_text(queue_id id, char out[QUEUE_ID_MAX]);
 bool queue_id_parse(struct span text, queue_id *id);
 int64_t queue_id_time_ms(queue_id id); /* wall clock, when it was made */
+int queue_id_compare(const void *a, const void *b); /* for qsort() */
 
 enum recipient_state {
 	RECIPIENT_WAITING = '-', RECIPIENT_SENT = '+', RECIPIENT_FAILED = 'x'

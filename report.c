@@ -87,19 +87,11 @@ add_duration(struct buf *out, int64_t seconds)
 
 /* ---- one message of the queue ---- */
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	queue_id x = *(const queue_id *)a, y = *(const queue_id *)b;
-
-	return (x > y) - (x < y);
-}
-
 void
 report_filter_sort(struct report_filter *f)
 {
 	if (f->id_count > 0)
-		qsort(f->id, f->id_count, sizeof(*f->id), compare_ids);
+		qsort(f->id, f->id_count, sizeof(*f->id), queue_id_compare);
 }
 
 bool
@@ -153,7 +145,7 @@ report_wants(const struct report_filter *f, const struct queue_info *info)
 		return false;
 	return f->id_count == 0 ||
 	    bsearch(&info->id, f->id, f->id_count, sizeof(*f->id),
-		compare_ids) != NULL;
+		queue_id_compare) != NULL;
 }
 
 static const char *

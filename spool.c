@@ -53,6 +53,14 @@ queue_id_time_ms(queue_id id)
 	return (int64_t)(id >> SPOOL_CHANCE_BITS);
 }
 
+int
+queue_id_compare(const void *a, const void *b)
+{
+	queue_id x = *(const queue_id *)a, y = *(const queue_id *)b;
+
+	return (x > y) - (x < y);
+}
+
 const char *
 spool_place_name(enum queue_place place)
 {
@@ -320,13 +328,12 @@ parse_hex(struct span s, uint32_t *out)
 	*out = 0;
 	for (i = 0; i < s.len; i++) {
 		char c = s.data[i];
-		int digit = c >= '0' && c <= '9' ? c - '0'
-		    : c >= 'a' && c <= 'f'       ? c - 'a' + 10
-						 : -1;
+		unsigned digit = hex_value(c);
 
-		if (digit == -1)
+		/* Only as it was written, or a flipped bit would pass. */
+		if (digit == 16 || (c >= 'A' && c <= 'F'))
 			return false;
-		*out = *out << 4 | (uint32_t)digit;
+		*out = *out << 4 | digit;
 	}
 	return s.len == 8;
 }

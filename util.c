@@ -202,6 +202,18 @@ parse_unit(struct span s, const char *letters, const uint64_t *factors,
 	return true;
 }
 
+unsigned
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (unsigned)(c - '0');
+	if (c >= 'A' && c <= 'F')
+		return (unsigned)(c - 'A') + 10;
+	if (c >= 'a' && c <= 'f')
+		return (unsigned)(c - 'a') + 10;
+	return 16;
+}
+
 bool
 parse_size(struct span s, uint64_t *octets)
 {
