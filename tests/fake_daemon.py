@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-TOP = pathlib.Path(__file__).resolve().parent.parent
-BIN = pathlib.Path(os.environ.get("RELAYD_BIN", TOP))
+from harness import BIN
+
 SENDMAIL = str(BIN / "sendmail")
 LOGIN = pwd.getpwuid(os.getuid()).pw_name
 GREETING = "220 test ESMTP"

@@ -54,6 +54,7 @@ def test_hold_and_release(daemon, host, queued, choice, chosen):
     # A message that came later shows that nothing else is on its way.
     assert daemon.sendmail("late@example.org", data=b"late").returncode == 0
     assert len(host.wait_messages(4 - len(chosen))) == 4 - len(chosen)
+    daemon.wait_log(r"qmgr\[\d+\]: \w+: removed", 4 - len(chosen))
     listing = json.loads(daemon.relayctl("queue", "--json").stdout)
     assert {message["id"] for message in listing} == {
         queued[i] for i in chosen}
