@@ -1,23 +1,43 @@
 """The real programs in a temporary directory, for the end-to-end tests."""
 
+import atexit
 import email
 import email.policy
 import os
 import pathlib
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 
 import durable
 from relayhost import TIMEOUT
 
 HERE = pathlib.Path(__file__).resolve().parent
-BIN = pathlib.Path(os.environ.get("RELAYD_BIN", HERE.parent)).resolve()
 PEERS = HERE.parent / "build/peers"
 ROOT = os.geteuid() == 0
+
+
+def find_programs():
+    """Where they are, or a copy that other users can reach: the tree may lie
+    in a directory that is root's alone, and some tests become somebody."""
+    found = pathlib.Path(os.environ.get("RELAYD_BIN", HERE.parent)).resolve()
+    if not ROOT or all(path.stat().st_mode & 1
+                       for path in (found, *found.parents)):
+        return found
+    copy = pathlib.Path(tempfile.mkdtemp(prefix="relayd-test-bin-"))
+    atexit.register(shutil.rmtree, copy)
+    copy.chmod(0o755)
+    for name in ("relayd", "sendmail", "relayctl", "mailq", "newaliases"):
+        shutil.copy(found / name, copy / name, follow_symlinks=False)
+    return copy
+
+
+BIN = find_programs()
 DAEMON_USER = "nobody"
 USER, PASSWORD = "relay@example.com", "pass-word-7"
 

@@ -449,10 +449,16 @@ def test_c28_a_fifo_that_nobody_writes(station, tmp_path):
 
 # ---- C29: limits and signals ----
 
+def interruptible():
+    """What runs in the background of a shell may have been told to ignore
+    this, and we with it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(station, *arguments, stdin=subprocess.PIPE, env=(), **more):
     return subprocess.Popen(
         [SENDMAIL, *arguments], stdin=stdin, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={
+        stderr=subprocess.PIPE, preexec_fn=interruptible, env={
             "PATH": os.environ["PATH"],
             "RELAYD_SOCKET": str(station.daemon.socket), **dict(env)}, **more)
 
@@ -488,6 +494,7 @@ def test_signals_in_the_content(place, number):
     daemon = place.serve(EARLY=interrupt)
     process = subprocess.Popen(
         [SENDMAIL, "root"], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=interruptible,
         env={"RELAYD_SOCKET": str(place.path / "submit.sock")})
     process.communicate(FROM + b"\n" + b"x" * (1 << 19), TIMEOUT)
     assert process.returncode == -number
