@@ -236,6 +236,36 @@ parse_duration(struct span s, int64_t *seconds)
 	return true;
 }
 
+/* At most nine digits on either side of the point: exact in a double. */
+bool
+parse_rate(struct span s, double *per_second)
+{
+	static const char letters[] = "smhd";
+	static const double seconds[] = { 1, 60, 3600, 86400 };
+	struct span number, unit, whole, fraction;
+	uint64_t high, low = 0;
+	double scale = 1;
+	const char *at;
+	size_t i;
+
+	if (!span_cut(s, '/', &number, &unit) || unit.len != 1)
+		return false;
+	at = memchr(letters, unit.data[0], sizeof(letters) - 1);
+	if (at == NULL)
+		return false;
+	if (span_cut(number, '.', &whole, &fraction) &&
+	    (fraction.len > 9 || !parse_number(fraction, 999999999, &low)))
+		return false;
+	if (whole.len > 9 || !parse_number(whole, 999999999, &high) ||
+	    (high == 0 && low == 0))
+		return false;
+	for (i = 0; i < fraction.len; i++)
+		scale *= 10;
+	*per_second =
+	    ((double)high + (double)low / scale) / seconds[at - letters];
+	return true;
+}
+
 /* ---- checksum ---- */
 
 static uint32_t
