@@ -1,6 +1,6 @@
 /*
- * The scheduler's inside: between due.c, settle.c, pool.c, backlog.c, sched.c
- * and flush.c only.
+ * The scheduler's inside: between due.c, settle.c, quota.c, window.c, pace.c,
+ * pool.c, backlog.c, sched.c and flush.c only.
  */
 #ifndef SCHED_H
 #define SCHED_H
@@ -75,6 +75,153 @@ enum outcome settle(const struct settle_scene *scene, struct job *j);
 /* Tell that a message waits because of its relay; costs it no retry. */
 void settle_waiting(const struct settle_scene *scene, struct entry *e,
     const struct fault *fault);
+
+/* ---- quota.c: recipients in a rolling day ---- */
+
+/* One quarter more than a day has, so that none is forgotten too early. */
+enum { QUOTA_QUARTERS = 97 };
+
+/* All zero: no limit. */
+struct quota {
+	uint64_t limit;
+	uint64_t used;                  /* sum of the quarters */
+	uint32_t count[QUOTA_QUARTERS]; /* a ring, by number of the quarter */
+	int64_t quarter;                /* the number of the newest */
+	int64_t shift_ms; /* from monotonic time to that of the quarters */
+};
+
+void quota_add(struct quota *q, int64_t now_ms, unsigned recipients);
+void quota_give_back(struct quota *q, int64_t sent_ms, unsigned recipients);
+uint64_t quota_used(const struct quota *q, int64_t now_ms);
+int64_t quota_wait_ms(const struct quota *q, int64_t now_ms,
+    unsigned recipients);
+/* To and from one line of text, at most some hundred octets.  The time between
+ * the two is the wall clock's: one set back counts as no time.  load: false,
+ * and nothing is changed, for anything that save has not written. */
+void quota_save(const struct quota *q, struct instant now, struct buf *out);
+bool quota_load(struct quota *q, struct instant now, struct span text);
+
+/* ---- window.c: what was sent lately ---- */
+
+enum { WINDOW_MARKS = 64 };
+
+/* So many from first to last, evenly. */
+struct mark {
+	int64_t first_ms, last_ms;
+	uint64_t count;
+};
+
+/* A ring, oldest first; all zero is an empty one. */
+struct window {
+	struct mark mark[WINDOW_MARKS];
+	unsigned first, count;
+};
+
+/* Forgets what is older than keep_ms. */
+void window_add(struct window *w, int64_t now_ms, unsigned recipients,
+    int64_t keep_ms);
+/* What was sent at sent_ms has not counted. */
+void window_give_back(struct window *w, int64_t sent_ms, unsigned recipients);
+struct mark window_since(const struct window *w, int64_t after_ms);
+/* Until at most keep recipients were sent in the last length_ms. */
+int64_t window_wait_ms(const struct window *w, int64_t now_ms,
+    int64_t length_ms, uint64_t keep);
+void mark_take(struct mark *m, unsigned recipients); /* not below 0 */
+
+/* ---- pace.c: how fast a relay may be sent to ---- */
+
+/* At most so many recipients in any time so long. */
+struct pace_limit {
+	uint64_t count; /* 0: no limit */
+	int64_t window_ms;
+};
+
+enum pace_state {
+	PACE_FREE,    /* never throttled, or long ago */
+	PACE_KNOWN,   /* below a limit that was accepted */
+	PACE_TRIAL,   /* trying a little more */
+	PACE_PROBING, /* throttled: one at a time, until one is accepted */
+};
+
+/* Of a transaction that was begun. */
+struct pace_ticket {
+	uint64_t number;
+	int64_t sent_ms;
+};
+
+/* All zero: neither a ceiling nor a quota. */
+struct pace {
+	double ceiling; /* recipients a second; 0: none */
+	double full_ms; /* when the ceiling has its whole burst again */
+	struct quota quota;
+
+	enum pace_state state;
+	struct pace_limit limit;
+	struct pace_limit before; /* PACE_TRIAL: what it falls back to */
+	double refused_rate;      /* the lowest known to be too fast; 0: none */
+	double step;              /* of the next trial */
+	uint64_t interval;        /* accepted recipients between two trials */
+	uint64_t steady;          /* so many of them since it changed */
+	uint64_t calm;            /* the same since the last event */
+	uint64_t number;          /* of the last transaction */
+	uint64_t changed;         /* the last one under another limit */
+	uint64_t event;     /* the last one sent before it was throttled */
+	int64_t refused_ms; /* when that was */
+
+	struct window sent; /* refusals taken out */
+	struct mark run;    /* all since the last probe accepted */
+	struct mark last;   /* the run before, if under a limit */
+	struct mark recent; /* PACE_PROBING: in the limit's last window */
+
+	int64_t probe_ms;    /* PACE_PROBING: when, or when it was sent */
+	int64_t delay_ms;    /* to the next */
+	bool probe_out;      /* waits for its reply */
+	int64_t accepted_ms; /* the last reply to say so */
+	unsigned open;       /* recipients whose reply is awaited */
+	uint64_t throttled;
+};
+
+/* ceiling: recipients a second, 0: none; daily: 0: no limit. */
+void pace_init(struct pace *p, double ceiling, uint64_t daily);
+/* How long a message to so many must wait: 0: it may be sent now; INT64_MAX:
+ * until one of the replies that are awaited is there. */
+int64_t pace_wait_ms(const struct pace *p, int64_t now_ms, unsigned recipients);
+/* A transaction begins.  What becomes of it, in parts that sum up to
+ * recipients, is told by the next three. */
+struct pace_ticket pace_sent(struct pace *p, int64_t now_ms,
+    unsigned recipients);
+void pace_accepted(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
+    unsigned recipients);
+/* "Slow down": they count as not sent. */
+void pace_throttled(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
+    unsigned recipients);
+/* Anything else (refused for good, connection lost): may have counted. */
+void pace_dropped(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
+    unsigned recipients);
+
+struct pace_status {
+	double rate;         /* recipients a second now; 0: no limit */
+	double refused_rate; /* known to be too fast; 0: none */
+	bool probing;
+	uint64_t throttled; /* recipients, since the start */
+	uint64_t used_today;
+};
+void pace_status(const struct pace *p, int64_t now_ms,
+    struct pace_status *status);
+
+/* How many connections a relayhost takes; all zero: as many as configured. */
+struct pace_links {
+	unsigned limit;   /* 0: none found */
+	int64_t again_ms; /* when one more is tried */
+	int64_t wait_ms;
+};
+
+unsigned pace_links_allowed(const struct pace_links *l, int64_t now_ms,
+    unsigned configured);
+/* "Too many connections"; open counts that one too. */
+void pace_links_refused(struct pace_links *l, int64_t now_ms, unsigned open);
+/* One more is ready for mail. */
+void pace_links_ready(struct pace_links *l, int64_t now_ms, unsigned open);
 
 /* ---- pool.c: the links to one relay, and its pauses ---- */
 

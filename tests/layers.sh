@@ -14,7 +14,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
     rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,move,walk
     setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
-    sched.h=due,settle,pool,backlog,sched,flush submit.h=listen,intake,requeue,submit
+    sched.h=due,settle,quota,window,pace,pool,backlog,sched,flush submit.h=listen,intake,requeue,submit
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
     report.h=report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd
     relayctl.h=relayctl,relayctl_check,relayctl_explain,relayctl_list

@@ -1,0 +1,72 @@
+/* window.c */
+#include "../sched.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+/* A burst counts as a whole until its end is over, and then not at all. */
+static void
+a_burst_leaves_at_once(void **state)
+{
+	struct window w = { .count = 0 };
+
+	(void)state;
+	window_add(&w, 1000, 30, 3000);
+	assert_int_equal(window_since(&w, 999).count, 30);
+	assert_int_equal(window_since(&w, 1000).count, 0);
+	assert_int_equal(window_wait_ms(&w, 1500, 1000, 29), 500);
+	assert_int_equal(window_wait_ms(&w, 1500, 1000, 30), 0);
+	assert_int_equal(window_wait_ms(&w, 2000, 1000, 0), 0);
+}
+
+/* Thousands in 64 marks: none is off by more than the length of a mark. */
+static void
+many_are_counted_in_bounded_memory(void **state)
+{
+	struct window w = { .count = 0 };
+	int64_t now, wait;
+	uint64_t count;
+
+	(void)state;
+	for (now = 0; now < 100000; now++)
+		window_add(&w, now, 1, 3000);
+	now--;
+	count = window_since(&w, now - 1000).count;
+	assert_in_range(count, 1000, 1001);
+	wait = window_wait_ms(&w, now, 1000, 900);
+	assert_in_range(wait, 99, 102);
+	assert_int_equal(window_since(&w, now - 4000).first_ms / 100, 969);
+}
+
+static void
+what_is_given_back_does_not_count(void **state)
+{
+	struct window w = { .count = 0 };
+
+	(void)state;
+	window_add(&w, 1000, 5, 6400);
+	window_add(&w, 2000, 7, 6400);
+	window_give_back(&w, 1500, 2); /* was sent before 2000 */
+	assert_int_equal(window_since(&w, 0).count, 10);
+	assert_int_equal(window_since(&w, 1000).count, 7);
+	window_give_back(&w, 2000, 100);
+	assert_int_equal(window_since(&w, 0).count, 3);
+	assert_int_equal(window_since(&w, 0).last_ms, 1000);
+	window_give_back(&w, 500, 1); /* forgotten already */
+	assert_int_equal(window_since(&w, 0).count, 3);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_burst_leaves_at_once),
+		cmocka_unit_test(many_are_counted_in_bounded_memory),
+		cmocka_unit_test(what_is_given_back_does_not_count),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
