@@ -77,8 +77,9 @@ $(BIN)/sendmail: $(BUILD)/sendmail.o $(BUILD)/sendmail_message.o \
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^
 
-$(BIN)/relayctl: $(BUILD)/relayctl.o $(BUILD)/relayctl_list.o \
-    $(BUILD)/relayctl_check.o $(BUILD)/relayctl_explain.o $(BUILD)/system.o $(ARCHIVE)
+RELAYCTL = relayctl relayctl_ask relayctl_list relayctl_operate \
+    relayctl_check relayctl_explain
+$(BIN)/relayctl: $(RELAYCTL:%=$(BUILD)/%.o) $(BUILD)/system.o $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
 

@@ -1,13 +1,54 @@
 /*
- * The parts of relayctl; between relayctl.c, relayctl_list.c,
- * relayctl_check.c and relayctl_explain.c only.
+ * The parts of relayctl; between relayctl*.c only.
  */
 #ifndef RELAYCTL_H
 #define RELAYCTL_H
 
 #include "report.h"
 
+#include <getopt.h>
+
 enum { STATUS_GOOD = 0, STATUS_WRONG = 1, STATUS_USAGE = 64 };
+
+struct ctl {
+	const char *file;
+	bool file_given;
+	struct config *config; /* NULL: it can't be read, or is wrong */
+	struct buf errors;
+	struct buf warnings;
+};
+
+/* ---- relayctl_ask.c: what the verbs have in common ---- */
+
+int relayctl_usage(void); /* to standard error; STATUS_USAGE */
+int relayctl_help(void);
+int relayctl_refuse(const char *what, const char *why); /* STATUS_USAGE */
+
+enum { LATER = 'L' }; /* the value of an option for a later version */
+/* The next option of a verb: its value, -1 at the end, '?' after a complaint. */
+int relayctl_option(int argc, char **argv, const struct option *options);
+/* Queue ids, or an address, among the arguments; false: complained. */
+bool relayctl_ids(int argc, char **argv, struct report_filter *f);
+bool relayctl_address(const char *text);
+
+/* Told each line of an answer: its first octet and the rest. */
+typedef void relayctl_line(void *arg, char kind, struct span text);
+relayctl_line relayctl_print_line;
+
+enum { NOT_RUNNING = -1 }; /* instead of an exit status */
+/* Have the daemon do what argv says, its options first.
+ * returns its exit status, or NOT_RUNNING with errno. */
+int relayctl_ask(const struct ctl *ctl, int argc, char **argv,
+    relayctl_line *handler, void *arg);
+int relayctl_ask_and_print(const struct ctl *ctl, int argc, char **argv);
+int relayctl_unreachable(const struct ctl *ctl); /* errno; STATUS_WRONG */
+int relayctl_connect(const struct ctl *ctl);     /* to the daemon, or -1 */
+
+/* ---- relayctl_operate.c: these verbs ---- */
+
+int relayctl_flush(const struct ctl *ctl, int argc, char **argv);
+/* hold, release, requeue, delete: of messages named or sought. */
+int relayctl_operate(const struct ctl *ctl, int argc, char **argv);
 
 /* ---- relayctl_list.c: what "queue" prints ---- */
 

@@ -17,7 +17,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     sched.h=due,settle,quota,window,pace,pool,backlog,sched,flush submit.h=listen,intake,requeue,submit
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
     report.h=report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd
-    relayctl.h=relayctl,relayctl_check,relayctl_explain,relayctl_list
+    relayctl.h=relayctl,relayctl_ask,relayctl_check,relayctl_explain,relayctl_list,relayctl_operate
     sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk
     config_parts.h=config,config_check,config_host,config_keys,config_lex,config_scan,config_secret,config_text"
 bad=0
