@@ -58,10 +58,11 @@ void
 quota_give_back(struct quota *q, int64_t sent_ms, unsigned recipients)
 {
 	int64_t quarter = quarter_at(q, sent_ms);
-	uint32_t *count = slot(q, quarter);
+	uint32_t *count;
 
-	if (quarter <= q->quarter - QUOTA_QUARTERS)
+	if (quarter < 0 || quarter <= q->quarter - QUOTA_QUARTERS)
 		return;
+	count = slot(q, quarter);
 	if (recipients > *count)
 		recipients = *count;
 	*count -= recipients;

@@ -56,7 +56,7 @@ mark_after(const struct mark *m, int64_t after_ms)
 	double part = (double)(m->last_ms - after_ms) /
 	    (double)(m->last_ms - m->first_ms + 1);
 
-	if (m->last_ms <= after_ms)
+	if (m->last_ms <= after_ms || m->count == 0)
 		return 0;
 	return part >= 1 ? m->count : (uint64_t)(part * (double)m->count) + 1;
 }

@@ -55,6 +55,11 @@ what_is_given_back_does_not_count(void **state)
 	window_give_back(&w, 2000, 100);
 	assert_int_equal(window_since(&w, 0).count, 3);
 	assert_int_equal(window_since(&w, 0).last_ms, 1000);
+	window_add(&w, 3000, 2, 6400);
+	window_add(&w, 3100, 2, 6400);
+	window_give_back(&w, 3100, 4);
+	assert_int_equal(window_since(&w, 3050).count, 0); /* in its midst */
+	assert_int_equal(window_wait_ms(&w, 3100, 50, 0), 0);
 	window_give_back(&w, 500, 1); /* forgotten already */
 	assert_int_equal(window_since(&w, 0).count, 3);
 }
