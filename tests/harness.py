@@ -38,6 +38,7 @@ def find_programs():
 
 
 BIN = find_programs()
+SANITIZED = b"__asan_init" in (BIN / "relayd").read_bytes()
 DAEMON_USER = "nobody"
 USER, PASSWORD = "relay@example.com", "pass-word-7"
 

@@ -21,10 +21,9 @@ from fake_daemon import (CONFIG, DATAERR, EHLO, IOERR, LOGIN, NOINPUT, NOPERM,
                          NOUSER, OK, OSERR, SENDMAIL, TEMPFAIL, UNAVAILABLE,
                          USAGE, HangUp, as_user, assert_nothing_sent,
                          run_with_passwd)
-from harness import BIN, PEERS, TIMEOUT, assert_valid, private
+from harness import BIN, PEERS, SANITIZED, TIMEOUT, assert_valid, private
 
 FROM = b"From: a@b.example\n"
-SANITIZED = b"__asan_init" in (BIN / "sendmail").read_bytes()
 FAKETIME = PEERS / "root/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
