@@ -140,7 +140,8 @@ vet_unknown(struct config_reading *r, const struct scan_entry *e,
 	    config_key_nearest(keys, e->key)->name);
 }
 
-/* Tell what can't be used, and blank it out in the text. */
+/* Tell what can't be used, and blank it out in the text: with newlines, as
+ * libconfuse's lexer takes quadratic time over a run of blanks. */
 static void
 vet(struct config_reading *r)
 {
@@ -170,7 +171,7 @@ vet(struct config_reading *r)
 			memset(seen, 0, sizeof(seen));
 		e->refused = r->error_count > before;
 		if (e->refused)
-			memset(r->scan.text.data + e->start, ' ',
+			memset(r->scan.text.data + e->start, '\n',
 			    e->end - e->start);
 	}
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -197,7 +198,7 @@ assert_refused(struct fixture *f, const char *text, const char *expected)
 /* ---- syntax ---- */
 
 static void
-syntax_errors_name_file_and_line(void **state)
+E1_to_E14_syntax_errors_name_file_and_line(void **state)
 {
 	static const struct {
 		const char *text, *expected;
@@ -264,7 +265,7 @@ syntax_errors_name_file_and_line(void **state)
 }
 
 static void
-e4_a_nul_is_refused_with_its_line(void **state)
+E4_a_nul_is_refused_with_its_line(void **state)
 {
 	struct fixture *f = *state;
 
@@ -275,7 +276,7 @@ e4_a_nul_is_refused_with_its_line(void **state)
 }
 
 static void
-e14_includes_are_read_in_place_and_told_by_their_own_name(void **state)
+E14_includes_are_read_in_place_and_told_by_their_own_name(void **state)
 {
 	struct fixture *f = *state;
 	struct config *c;
@@ -304,7 +305,7 @@ e14_includes_are_read_in_place_and_told_by_their_own_name(void **state)
 }
 
 static void
-e14_nothing_of_a_foreign_file_is_shown(void **state)
+E14_nothing_of_a_foreign_file_is_shown(void **state)
 {
 	static const char *const foreign[] = { "root:$6$SeCrEt:19000:0\n",
 		"-----BEGIN KEY-----\nSeCrEt==\n", "\"SeCrEt\"", "SeCrEt\n",
@@ -320,7 +321,7 @@ e14_nothing_of_a_foreign_file_is_shown(void **state)
 }
 
 static void
-e14_eleven_levels_are_too_deep(void **state)
+E14_eleven_levels_are_too_deep(void **state)
 {
 	struct fixture *f = *state;
 	char name[8], text[64];
@@ -343,7 +344,7 @@ e14_eleven_levels_are_too_deep(void **state)
 }
 
 static void
-e15_what_is_no_regular_file_of_1_mib_is_refused(void **state)
+E15_what_is_no_regular_file_of_1_mib_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	struct buf large = { 0 };
@@ -378,7 +379,7 @@ e15_what_is_no_regular_file_of_1_mib_is_refused(void **state)
 /* ---- keys and values ---- */
 
 static void
-bad_keys_and_values_are_told_one_by_one(void **state)
+E6_to_E22_bad_keys_and_values_are_told(void **state)
 {
 	static const struct {
 		const char *text, *expected;
@@ -681,7 +682,7 @@ allow_ends_at_private_networks(void **state)
 }
 
 static void
-e24_many_entries_end_in_a_limit(void **state)
+E24_many_entries_end_in_a_limit(void **state)
 {
 	struct fixture *f = *state;
 	struct buf text = { 0 };
@@ -705,6 +706,103 @@ e24_many_entries_end_in_a_limit(void **state)
 	assert_null(load_mode(f, buf_span(&text), 0600));
 	assert_told(f, &f->errors, "2: local_names: |over 1000");
 	buf_free(&text);
+}
+
+/* ---- every key, every size ---- */
+
+static bool
+is_text(const struct config_key *key)
+{
+	return key->kind == KEY_TEXT || key->kind == KEY_LIST ||
+	    key->kind == KEY_SECRET;
+}
+
+static void
+E12_no_key_takes_a_control_character(void **state)
+{
+	static const char *const sections[] = { NULL, "listen", "relay" };
+	static const char *const opening[] = { RELAY,
+		RELAY "listen \"127.0.0.1:0\" {", "relay \"x\" {" };
+	static const char *const place[] = { "", "listen.127.0.0.1:0.",
+		"relay.x." };
+	struct fixture *f = *state;
+	struct buf text = { 0 }, expected = { 0 };
+	const struct config_key *key;
+	unsigned i, c, texts = 0;
+
+	for (i = 0; i < COUNT(sections); i++) {
+		for (key = config_section_keys(sections[i]); key->name != NULL;
+		     key++) {
+			for (c = 1; is_text(key) && c <= 0x7f; c++) {
+				if (c >= ' ' && c < 0x7f)
+					continue;
+				buf_clear(&text);
+				buf_printf(&text, "%s\n%s = \"a\\x%02xb\"%s",
+				    opening[i], key->name, c,
+				    i > 0 ? "\n}" : "");
+				buf_clear(&expected);
+				buf_printf(&expected, "%u: %s%s: |control",
+				    i == 2 ? 2u : 3u, place[i], key->name);
+				assert_null(load(f, buf_text(&text)));
+				assert_told(f, &f->errors, buf_text(&expected));
+			}
+			texts += is_text(key);
+		}
+	}
+	assert_true(texts > 20);
+	buf_free(&text);
+	buf_free(&expected);
+}
+
+struct many {
+	const char *opening, *before, *after; /* a number between */
+	int count;
+};
+
+/* The processor's time to refuse a part of them. */
+static double
+time_of(struct fixture *f, const struct many *m, int part)
+{
+	struct buf text = { 0 };
+	clock_t begun;
+	int i;
+
+	buf_add_text(&text, m->opening);
+	for (i = 0; i < m->count / part; i++)
+		buf_printf(&text, "%s%d%s", m->before, i, m->after);
+	buf_add_char(&text, '}');
+	write_file(f->path, buf_span(&text), 0600);
+	buf_free(&text);
+	buf_clear(&f->errors);
+	begun = clock();
+	assert_null(config_load(f->path, &f->errors, &f->warnings));
+	return (double)(clock() - begun) + 1;
+}
+
+/* Five times as much takes some five times as long, not twenty-five. */
+static void
+E24_refusing_takes_linear_time(void **state)
+{
+	static const struct many rows[] = {
+		{ RELAY "masquerade = {", "\"", "@b=c@d\",", 50000 },
+		{ RELAY "listen a { allow = {", "\"10.", "/8\",", 50000 },
+		{ "relay a {}", "relay a", " {host=h}\n", 40000 },
+		{ RELAY, "key", " = 1\n", 50000 },
+	};
+	size_t i;
+	int try;
+
+	for (i = 0; i < COUNT(rows); i++) {
+		double ratio, best = 1e9;
+
+		for (try = 0; try < 5 && best > 10; try++) {
+			ratio = time_of(*state, &rows[i], 1) /
+			    time_of(*state, &rows[i], 5);
+			best = ratio < best ? ratio : best;
+		}
+		if (best > 10)
+			fail_msg("%s: %f", rows[i].opening, best);
+	}
 }
 
 /* ---- good files ---- */
@@ -755,7 +853,7 @@ one_relay_is_enough_and_the_rest_has_defaults(void **state)
 }
 
 static void
-every_key_reaches_its_field(void **state)
+E16_every_key_reaches_its_field(void **state)
 {
 	struct config *c = load_good(*state,
 	    "\xef\xbb\xbf# CRLF and a byte order mark, E16\r\n"
@@ -912,7 +1010,7 @@ variables_come_from_the_environment(void **state)
 }
 
 static void
-clear_text_logins_are_for_loopback_only(void **state)
+E18_clear_text_logins_are_for_loopback_only(void **state)
 {
 	static const char *const hosts[] = { "localhost", "127.0.0.9",
 		"[::1]:25" };
@@ -931,7 +1029,7 @@ clear_text_logins_are_for_loopback_only(void **state)
 }
 
 static void
-what_is_unwise_is_a_warning(void **state)
+E13_E19_what_is_unwise_is_a_warning(void **state)
 {
 	static const struct {
 		const char *text, *expected;
@@ -962,7 +1060,7 @@ what_is_unwise_is_a_warning(void **state)
 /* ---- certificates and secrets ---- */
 
 static void
-g6_no_certificates_to_trust_is_an_error(void **state)
+G6_no_certificates_to_trust_is_an_error(void **state)
 {
 	struct fixture *f = *state;
 	struct config *c;
@@ -983,7 +1081,7 @@ g6_no_certificates_to_trust_is_an_error(void **state)
 }
 
 static void
-a_password_in_a_file_that_others_read_is_refused(void **state)
+G1_a_password_in_a_file_that_others_read_is_refused(void **state)
 {
 	static const char text[] = "relay x { host=h user=u\npassword='p' }";
 	static const char variable[] =
@@ -1004,7 +1102,7 @@ a_password_in_a_file_that_others_read_is_refused(void **state)
 }
 
 static void
-passwords_are_never_shown(void **state)
+E13_passwords_are_never_shown(void **state)
 {
 	struct fixture *f = *state;
 
@@ -1059,7 +1157,7 @@ one_newline_is_dropped_from_a_password(void **state)
 }
 
 static void
-g1_g2_secret_files_must_be_private(void **state)
+G1_G2_secret_files_must_be_private(void **state)
 {
 	static const char text[] =
 	    "relay x { host=h user=u\npassword_file=\"%/secret\" }";
@@ -1369,28 +1467,30 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(syntax_errors_name_file_and_line),
-		TEST(e4_a_nul_is_refused_with_its_line),
-		TEST(e14_includes_are_read_in_place_and_told_by_their_own_name),
-		TEST(e14_nothing_of_a_foreign_file_is_shown),
-		TEST(e14_eleven_levels_are_too_deep),
-		TEST(e15_what_is_no_regular_file_of_1_mib_is_refused),
-		TEST(bad_keys_and_values_are_told_one_by_one),
+		TEST(E1_to_E14_syntax_errors_name_file_and_line),
+		TEST(E4_a_nul_is_refused_with_its_line),
+		TEST(E14_includes_are_read_in_place_and_told_by_their_own_name),
+		TEST(E14_nothing_of_a_foreign_file_is_shown),
+		TEST(E14_eleven_levels_are_too_deep),
+		TEST(E15_what_is_no_regular_file_of_1_mib_is_refused),
+		TEST(E6_to_E22_bad_keys_and_values_are_told),
 		TEST(all_errors_are_listed_together),
 		TEST(allow_ends_at_private_networks),
-		TEST(e24_many_entries_end_in_a_limit),
+		TEST(E12_no_key_takes_a_control_character),
+		TEST(E24_refusing_takes_linear_time),
+		TEST(E24_many_entries_end_in_a_limit),
 		TEST(one_relay_is_enough_and_the_rest_has_defaults),
-		TEST(every_key_reaches_its_field),
+		TEST(E16_every_key_reaches_its_field),
 		TEST(hosts_are_understood_as_postfix_writes_them),
 		TEST(from_is_the_user_where_that_is_an_address),
 		TEST(variables_come_from_the_environment),
-		TEST(clear_text_logins_are_for_loopback_only),
-		TEST(what_is_unwise_is_a_warning),
-		TEST(g6_no_certificates_to_trust_is_an_error),
-		TEST(a_password_in_a_file_that_others_read_is_refused),
-		TEST(passwords_are_never_shown),
+		TEST(E18_clear_text_logins_are_for_loopback_only),
+		TEST(E13_E19_what_is_unwise_is_a_warning),
+		TEST(G6_no_certificates_to_trust_is_an_error),
+		TEST(G1_a_password_in_a_file_that_others_read_is_refused),
+		TEST(E13_passwords_are_never_shown),
 		TEST(one_newline_is_dropped_from_a_password),
-		TEST(g1_g2_secret_files_must_be_private),
+		TEST(G1_G2_secret_files_must_be_private),
 		TEST(credentials_come_from_systemds_directory),
 		TEST(a_configuration_lives_as_long_as_it_is_held),
 		TEST(a_preset_fills_in_what_is_not_written),
