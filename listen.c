@@ -212,10 +212,14 @@ find_peer(const struct listener *l, int fd, struct peer *p)
 
 /* ---- binding ---- */
 
+/* errno stays: EADDRINUSE is another matter than the rest. */
 static int
 fail(struct buf *error, const char *address, const char *what)
 {
+	int saved = errno;
+
 	buf_printf(error, "%s: %s", address, what);
+	errno = saved;
 	return -1;
 }
 
@@ -268,7 +272,10 @@ listen_unix(const char *path, mode_t mode, struct buf *error)
 	}
 	memcpy(a.local.sun_path, path, strlen(path) + 1);
 	if (remove_stale(&a) == -1)
-		return fail(error, path, strerror(errno));
+		return fail(error, path,
+		    errno == EADDRINUSE
+			? "in use: another relayd is already running"
+			: strerror(errno));
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	/* The file is born with the socket's mode less the umask: at no time
 	 * may more people connect than in the end. */

@@ -109,13 +109,15 @@ lock_spool(struct queue *q, pid_t *owner)
 	return -1;
 }
 
-/* What is under tmp/ was never promised to anybody, and we hold the lock. */
+/* What is under tmp/ was never promised to anybody, and we hold the lock.
+ * What is no file was not made by us. */
 static void
 clean_tmp(const struct queue *q)
 {
 	int fd = openat(q->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd == -1 ? NULL : fdopendir(fd);
 	const struct dirent *d;
+	struct stat st;
 	queue_id id;
 
 	if (dir == NULL) {
@@ -123,7 +125,9 @@ clean_tmp(const struct queue *q)
 		return;
 	}
 	while ((d = readdir(dir)) != NULL) {
-		if (queue_id_parse(span_of(d->d_name), &id))
+		if (queue_id_parse(span_of(d->d_name), &id) &&
+		    fstatat(q->tmp, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode))
 			(void)unlinkat(q->tmp, d->d_name, 0);
 	}
 	(void)closedir(dir);
@@ -173,6 +177,43 @@ queue_open(const char *path, unsigned flags, pid_t *owner)
 fail:
 	queue_close(q);
 	return NULL;
+}
+
+/* Does this error of a call say that it will never work here? */
+static bool
+is_lacking(int error)
+{
+	return error == EPERM || error == EINVAL || error == ENOSYS ||
+	    error == EOPNOTSUPP;
+}
+
+const char *
+queue_lacks(const struct queue *q)
+{
+	/* Ids: should we die here, the next start removes them. */
+	static const char *const name[] = { "000000000000", "000000000001",
+		"000000000002" };
+	const char *what = NULL;
+	int saved,
+	    fd = openat(q->tmp, name[0],
+		O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	size_t i;
+
+	if (fd == -1)
+		return NULL; /* no room, perhaps: it can change */
+	fd_close(&fd);
+	if (linkat(q->tmp, name[0], q->tmp, name[1], 0) == -1 &&
+	    is_lacking(errno))
+		what = "make hard links";
+	else if (renameat2(q->tmp, name[0], q->tmp, name[2],
+		     RENAME_NOREPLACE) == -1 &&
+	    is_lacking(errno))
+		what = "rename without replacing";
+	saved = errno;
+	for (i = 0; i < sizeof(name) / sizeof(name[0]); i++)
+		(void)unlinkat(q->tmp, name[i], 0);
+	errno = saved;
+	return what;
 }
 
 bool

@@ -305,6 +305,9 @@ struct queue;
  * with errno; EBUSY: the process *owner has it (0: unknown). */
 struct queue *queue_open(const char *path, unsigned flags, pid_t *owner);
 void queue_close(struct queue *q);
+/* What its file system can't do ("make hard links", errno says why) although
+ * it is relied upon; NULL: nothing. */
+const char *queue_lacks(const struct queue *q);
 /* Is there room for a message of so many octets above min_free? */
 bool queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free);
 

@@ -64,6 +64,7 @@ int
 startup_spool(struct relayd *d)
 {
 	struct buf error = { NULL, 0, 0 };
+	const char *missing;
 	pid_t owner = 0;
 	int status = EX_OK;
 
@@ -84,6 +85,11 @@ startup_spool(struct relayd *d)
 	} else if (d->queue == NULL) {
 		buf_printf(&error, "spool %s: %s", d->config->spool,
 		    strerror(errno));
+		status = startup_fail(EX_CONFIG, buf_text(&error));
+	} else if (!d->options.stdio &&
+	    (missing = queue_lacks(d->queue)) != NULL) {
+		buf_printf(&error, "spool %s: its file system can't %s: %s",
+		    d->config->spool, missing, strerror(errno));
 		status = startup_fail(EX_CONFIG, buf_text(&error));
 	}
 	(void)system_act_as_root(&d->identity);
@@ -134,26 +140,38 @@ take_activated(struct relayd *d, const char *address)
 	return -1;
 }
 
-/* -1: it was asked for and can't be had. */
+/* Where somebody answers on our socket, it may be free later; a port belongs
+ * to whoever else serves mail here. */
+static int
+status_of(const char *address, int error)
+{
+	return error == EADDRINUSE && strncmp(address, "unix:", 5) == 0
+	    ? EX_TEMPFAIL
+	    : EX_CONFIG;
+}
+
+/* The exit status where it was asked for and can't be had. */
 static int
 open_listener(struct relayd *d, const struct config_listen *l)
 {
 	struct buf error = { NULL, 0, 0 };
-	int ret = 0, fd = take_activated(d, l->address);
+	int status, ret = 0, fd = take_activated(d, l->address);
 
 	if (fd == -1 && strncmp(l->address, "unix:", 5) == 0)
 		ret = enter_socket_directory(d, l->address + 5, &error);
+	errno = 0;
 	if (ret == 0)
 		ret = submit_listen(d->submit, l, fd, &error);
+	status = ret == -1 ? status_of(l->address, errno) : EX_OK;
 	(void)system_act_as_root(&d->identity);
 	if (ret == -1 && l->implicit) {
 		log_warning(NULL, "%s", buf_text(&error));
-		ret = 0;
+		status = EX_OK;
 	} else if (ret == -1) {
-		(void)startup_fail(EX_CONFIG, buf_text(&error));
+		(void)startup_fail(status, buf_text(&error));
 	}
 	buf_free(&error);
-	return ret;
+	return status;
 }
 
 /* Handed over, but in no listen section: fine where only this machine can
@@ -195,12 +213,15 @@ startup_listeners(struct relayd *d)
 {
 	struct strings bound = { NULL, 0 };
 	size_t i;
-	int ret = 0;
+	int one, ret = EX_OK;
 
-	for (i = 0; i < d->config->listen_count; i++)
-		ret |= open_listener(d, &d->config->listen[i]);
-	if (ret == -1 || open_unmatched(d) == -1)
-		return EX_CONFIG;
+	for (i = 0; i < d->config->listen_count; i++) {
+		one = open_listener(d, &d->config->listen[i]);
+		if (ret == EX_OK || one == EX_CONFIG)
+			ret = one; /* what time does not mend comes first */
+	}
+	if (ret != EX_OK || open_unmatched(d) == -1)
+		return ret == EX_OK ? EX_CONFIG : ret;
 	submit_listeners(d->submit, &bound);
 	if (bound.count == 0)
 		ret = startup_fail(EX_CONFIG,
@@ -222,11 +243,13 @@ startup_control(struct relayd *d, void (*reload)(void *, struct buf *))
 	fd = take_activated(d, buf_text(&address));
 	if (fd == -1)
 		ret = enter_socket_directory(d, d->config->control, &error);
+	errno = 0;
 	if (ret == 0)
 		d->control = control_new(&parts, d->config, fd, &error);
-	(void)system_act_as_root(&d->identity);
 	if (d->control == NULL)
-		ret = startup_fail(EX_CONFIG, buf_text(&error));
+		ret = startup_fail(status_of(buf_text(&address), errno),
+		    buf_text(&error));
+	(void)system_act_as_root(&d->identity);
 	buf_free(&address);
 	buf_free(&error);
 	return ret;
