@@ -41,35 +41,49 @@ is_linked_right(const struct queue *q, const char *name, const struct stat *st)
 	return places == 2 && st->st_nlink == 2;
 }
 
+/* NULL, or what a file that is ours is not. */
+static const char *
+what_is_wrong(const struct queue *q, const char *name, const struct stat *st)
+{
+	if (S_ISLNK(st->st_mode))
+		return "it is a symbolic link";
+	if (!S_ISREG(st->st_mode))
+		return "it is no regular file";
+	if (!q->read_only && st->st_uid != geteuid())
+		return "it belongs to another user";
+	if ((st->st_mode & 077) != 0)
+		return "others may read or write it";
+	if (!q->read_only && (st->st_mode & 0600) != 0600)
+		return "its owner may not read and write it";
+	if (!is_linked_right(q, name, st))
+		return "it has another name somewhere (a hard link)";
+	return NULL;
+}
+
+/* Looked at before it is opened, which alone sets some devices going. */
 int
 spool_open(const struct queue *q, enum queue_place place, const char *name,
     int flags, const char **why)
 {
 	struct stat st;
-	int fd = openat(q->place[place], name,
-	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd;
 
 	*why = "";
-	if (fd == -1) {
-		if (errno == ELOOP)
-			*why = "it is a symbolic link";
-		else if (errno == ENXIO || errno == EISDIR)
-			*why = "it is no regular file";
+	if (fstatat(q->place[place], name, &st, AT_SYMLINK_NOFOLLOW) == -1)
 		return -1;
-	}
-	if (fstat(fd, &st) == -1)
-		goto fail;
-	if (!S_ISREG(st.st_mode))
-		*why = "it is no regular file";
-	else if (!q->read_only && st.st_uid != geteuid())
-		*why = "it belongs to another user";
-	else if ((st.st_mode & 077) != 0)
-		*why = "others may read or write it";
-	else if (!is_linked_right(q, name, &st))
-		*why = "it has another name somewhere (a hard link)";
-	else
+	*why = what_is_wrong(q, name, &st);
+	if (*why != NULL)
+		return -1;
+	*why = "";
+	fd = openat(q->place[place], name,
+	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd == -1)
+		return -1;
+	if (fstat(fd, &st) == 0 &&
+	    (*why = what_is_wrong(q, name, &st)) == NULL) {
+		*why = "";
 		return fd;
-fail:
+	}
 	fd_close(&fd);
 	return -1;
 }
@@ -93,12 +107,26 @@ spool_condemn(struct queue *q, enum queue_place place, const char *name,
 
 /* ---- a message on its way out ---- */
 
+static int
+rename_to_cur(const struct queue *q, const char *name)
+{
+	return renameat2(q->place[PLACE_NEW], name, q->place[PLACE_CUR], name,
+	    RENAME_NOREPLACE);
+}
+
 /* To cur/, where it stays until it is finished. */
 static int
 move_to_cur(struct queue *q, const char *name)
 {
-	if (renameat2(q->place[PLACE_NEW], name, q->place[PLACE_CUR], name,
-		RENAME_NOREPLACE) == 0) {
+	int ret = rename_to_cur(q, name);
+
+	if (ret == -1 && errno == ENOENT &&
+	    faccessat(q->place[PLACE_NEW], name, F_OK, AT_SYMLINK_NOFOLLOW) ==
+		0) {
+		spool_recover(q); /* it is cur/ that is not there */
+		ret = rename_to_cur(q, name);
+	}
+	if (ret == 0) {
 		q->unsynced[PLACE_NEW] = q->unsynced[PLACE_CUR] = true;
 		return 0;
 	}
@@ -142,6 +170,22 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	return e;
 }
 
+/* It stays in new/: what can't be a message of ours may be why. */
+static void
+refuse_new(struct queue *q, const char *name)
+{
+	const char *why;
+	int saved = errno;
+	int fd = spool_open(q, PLACE_NEW, name, O_RDONLY, &why);
+
+	errno = saved;
+	if (fd == -1 && *why != '\0') {
+		spool_condemn(q, PLACE_NEW, name, why);
+		errno = EBADMSG;
+	}
+	fd_close(&fd);
+}
+
 struct entry *
 queue_take(struct queue *q, queue_id id)
 {
@@ -150,8 +194,10 @@ queue_take(struct queue *q, queue_id id)
 	const char *why;
 
 	queue_id_text(id, name);
-	if (move_to_cur(q, name) == -1)
+	if (move_to_cur(q, name) == -1) {
+		refuse_new(q, name);
 		return NULL;
+	}
 	e = open_entry(q, PLACE_CUR, id, O_RDWR, &why);
 	if (e == NULL && *why != '\0') {
 		spool_condemn(q, PLACE_CUR, name, why);

@@ -149,6 +149,36 @@ open_places(struct queue *q)
 	return q->read_only ? 0 : fsync(q->top);
 }
 
+/* The same for one that was open and has been removed by hand. */
+static void
+open_again(const struct queue *q, const char *name, int *place)
+{
+	struct stat st;
+	int fd;
+
+	if (fstat(*place, &st) == -1 || st.st_nlink > 0)
+		return;
+	fd = open_directory(q, name);
+	if (fd == -1)
+		return;
+	log_error(NULL, "%s/ in the spool was removed; it is made again", name);
+	fd_close(place);
+	*place = fd;
+}
+
+void
+spool_recover(struct queue *q)
+{
+	int saved = errno;
+	enum queue_place i;
+
+	open_again(q, "tmp", &q->tmp);
+	for (i = 0; i < PLACES; i++)
+		open_again(q, spool_place_name(i), &q->place[i]);
+	(void)fsync(q->top);
+	errno = saved;
+}
+
 struct queue *
 queue_open(const char *path, unsigned flags, pid_t *owner)
 {
@@ -283,6 +313,8 @@ write_pending(struct msg *m)
 		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (m->fd == -1)
 			m->error = errno;
+		if (m->error == ENOENT)
+			spool_recover(m->queue); /* for the next */
 	}
 	if (m->error == 0 && write_all(m->fd, buf_span(&m->pending)) == -1)
 		m->error = errno;
@@ -403,6 +435,8 @@ name_and_start(struct queue *q, struct msg *m)
 	if (renameat2(q->tmp, m->name, q->place[PLACE_NEW], m->name,
 		RENAME_NOREPLACE) == -1) {
 		m->error = errno;
+		if (m->error == ENOENT)
+			spool_recover(q); /* for the next */
 		return;
 	}
 	m->named = true;

@@ -86,6 +86,9 @@ struct queue {
 
 const char *spool_place_name(enum queue_place place); /* "new", "cur" ... */
 
+/* Make a directory again that has been removed by hand. */
+void spool_recover(struct queue *q);
+
 /* Move what can't be a message of ours to failed/, or leave it; logged. */
 void spool_condemn(struct queue *q, enum queue_place place, const char *name,
     const char *why);

@@ -70,7 +70,18 @@ next_name(struct queue_walk *w)
 	return NULL;
 }
 
-/* What the file says; false when it is gone or can't be read now. */
+/*
+ * It can't be read now.  One that is gone is none; the daemon takes any other
+ * as due, for it would not hear of it again.
+ */
+static bool
+is_there(const struct queue_walk *w)
+{
+	return errno != ENOENT && !w->queue->read_only &&
+	    (w->flags & QUEUE_WALK_ENVELOPE) == 0;
+}
+
+/* What the file says; false when there is nothing to say. */
 static bool
 load(struct queue_walk *w, const char *name)
 {
@@ -85,8 +96,12 @@ load(struct queue_walk *w, const char *name)
 	if (fd != -1)
 		why = spool_load(fd, info->id, &head, &state, envelope);
 	fd_close(&fd);
-	if (why != NULL && *why == '\0')
-		return false;
+	if (why != NULL && *why == '\0') {
+		if (!is_there(w))
+			return false;
+		state = (struct spool_state){ .attempts = 0 };
+		why = NULL;
+	}
 	if (why != NULL) {
 		spool_condemn(w->queue, w->place, name, why);
 		(void)snprintf(state.reason, sizeof(state.reason), "%s", why);

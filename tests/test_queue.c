@@ -6,6 +6,7 @@
  */
 #include "../spool.h"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -824,6 +825,48 @@ H5_a_flipped_bit_is_never_sent(void **state)
 	assert_in_range(sent, SPOOL_STATE - 1, SPOOL_STATE);
 }
 
+/* Without a disk, so that it can be every bit. */
+static void
+H5_each_bit_of_head_and_envelope_counts(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 2, short_body);
+	int file = memfd_create("message", MFD_CLOEXEC);
+	char path[96], all[4096];
+	struct spool_head head;
+	struct spool_state tried;
+	struct envelope e = { .uid = -1 };
+	ssize_t size, at;
+	unsigned bit;
+	int fd;
+
+	path_of(s, "new", id, path);
+	fd = open(path, O_RDONLY);
+	size = read(fd, all, sizeof(all));
+	(void)close(fd);
+	assert_int_equal(pwrite(file, all, (size_t)size, 0), size);
+	assert_null(spool_load(file, id, &head, &tried, &e));
+	envelope_clear(&e);
+	for (at = 0; at < size - SPOOL_END - (ssize_t)strlen(short_body);
+	     at++) {
+		if (at >= SPOOL_STATE_AT && at < SPOOL_ENVELOPE_AT)
+			continue;
+		for (bit = 0; bit < 8; bit++) {
+			char c = (char)(all[at] ^ 1 << bit);
+			bool is_content = at >= 59 && at < 67; /* its sum */
+			const char *wrong;
+
+			assert_int_equal(pwrite(file, &c, 1, at), 1);
+			wrong = spool_load(file, id, &head, &tried, &e);
+			envelope_clear(&e);
+			if (wrong == NULL && !is_content)
+				fail_msg("octet %zd, bit %u", at, bit);
+		}
+		assert_int_equal(pwrite(file, all + at, 1, at), 1);
+	}
+	(void)close(file);
+}
+
 static void
 H3_trailing_octets_are_damage(void **state)
 {
@@ -912,6 +955,14 @@ H5_lines_that_mean_nothing_are_damage(void **state)
 		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t ORCPT=a;\xc3\xa4\n", false },
 		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t\tx\n", false },
 		{ "dsn\t\nrcpt\t-\ta@b\ta@b\t\nnew\tx\n", false },
+		/* H7 */
+		{ "dsn\t\nsender\tx@y\nrcpt\t-\ta@b\ta@b\t\n", false },
+		{ "dsn\t\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\r\ta@b\t\n", false },
+		{ "dsn\t\nrcpt\t-\ta@b\nRCPT\ta@b\t\n", false },
+		{ "dsn\t\nrcpt\t-\t\ta@b\t\n", false },
+		{ "dsn\t\nrcpt\tx\ta@b\ta@b\t\n", false },
+		{ "dsn\t\nrcpt\t--\ta@b\ta@b\t\n", false },
 	};
 	struct buf lines = { 0 };
 	size_t i;
@@ -1093,6 +1144,7 @@ main(void)
 		T(a_message_is_looked_at_wherever_it_is),
 		T(H2_a_cut_message_is_never_sent),
 		T(H5_a_flipped_bit_is_never_sent),
+		T(H5_each_bit_of_head_and_envelope_counts),
 		T(H3_trailing_octets_are_damage),
 		T(H1_H4_empty_and_zeroed_files_go_to_failed),
 		T(H5_lines_that_mean_nothing_are_damage),
