@@ -65,7 +65,11 @@ open_message(struct backlog *b, struct due due, struct instant now)
 	}
 	if (envelope_count(&e->envelope, RECIPIENT_WAITING) > 0)
 		return e;
-	entry_finish(e); /* its end was cut short by a crash */
+	/* Its end was cut short by a crash, or put off. */
+	if (b->over != NULL)
+		b->over(b->over_arg, e);
+	else
+		entry_finish(e);
 	return NULL;
 }
 
@@ -116,6 +120,16 @@ backlog_next(const struct backlog *b, const struct pool *p, const char *sender)
 	return NULL;
 }
 
+/* Until it is too old for sure. */
+static int64_t
+life_left_ms(const struct pool *p, const struct entry *e, struct instant now)
+{
+	int64_t life = config_lifetime_ms(p->config, e->envelope.sender);
+	int64_t age = now.wall_ms - e->envelope.arrived_ms;
+
+	return age > life ? 0 : life - age + 1;
+}
+
 /* Give a message its way; true: it had to be opened for that. */
 static bool
 sort_one(struct backlog *b, struct due due, struct instant now,
@@ -136,9 +150,13 @@ sort_one(struct backlog *b, struct due due, struct instant now,
 		handlers->orphan(handlers->arg, e);
 		return true;
 	}
-	if (to == NULL)
-		handlers->parked(first, e);
-	due_add(to == NULL ? &first->parked : &to->ready, due.id, due.at_ms);
+	if (to != NULL)
+		due_add(&to->ready, due.id, due.at_ms);
+	else if (handlers->parked(first, e))
+		due_add(&first->parked, due.id,
+		    now.mono_ms + life_left_ms(first, e, now));
+	else
+		return true;
 	entry_close(e);
 	return true;
 }
@@ -166,7 +184,20 @@ backlog_again(struct backlog *b)
 
 	for (i = 0; i < b->pool_count; i++) {
 		due_move(&b->pool[i]->ready, &b->waiting);
+		due_all(&b->pool[i]->parked, 0);
 		due_move(&b->pool[i]->parked, &b->waiting);
+	}
+}
+
+void
+backlog_expire(struct backlog *b, int64_t now_ms)
+{
+	struct due due;
+	size_t i;
+
+	for (i = 0; i < b->pool_count; i++) {
+		while (due_pop(&b->pool[i]->parked, now_ms, &due))
+			due_add(&b->waiting, due.id, now_ms);
 	}
 }
 
@@ -177,7 +208,7 @@ static bool
 pop(struct pool *p, int64_t now_ms, struct due *due)
 {
 	return due_pop(&p->ready, now_ms, due) ||
-	    (p->probing && due_pop(&p->parked, now_ms, due));
+	    (p->probing && due_pop(&p->parked, INT64_MAX, due));
 }
 
 struct job *

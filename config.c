@@ -402,6 +402,8 @@ config_release(struct config *c)
 	strings_free(&c->masquerade);
 	address_map_free(c->masquerade_map);
 	free(c->redirect);
+	free(c->bounce_to);
+	free(c->postmaster);
 	strings_free(&c->allow_recipients);
 	strings_free(&c->header_add);
 	free(c->retry);
@@ -418,6 +420,14 @@ config_relay_serves(const struct config_relay *r, struct span sender)
 			return true;
 	}
 	return r->senders.count == 0;
+}
+
+int64_t
+config_lifetime_ms(const struct config *c, const char *sender)
+{
+	bool bounce = *sender == '\0' && c->bounce_lifetime < c->queue_lifetime;
+
+	return (bounce ? c->bounce_lifetime : c->queue_lifetime) * 1000;
 }
 
 void

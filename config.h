@@ -94,7 +94,10 @@ struct config {
 	unsigned connection_limit;
 	int64_t *retry;		/* waits after the 1st, 2nd ... failure */
 	size_t retry_count;
-	int64_t client_timeout, queue_lifetime;
+	int64_t client_timeout, queue_lifetime, bounce_lifetime;
+	int64_t delay_warning, failed_lifetime; /* 0: off */
+	char *bounce_to;	/* "": to the sender */
+	char *postmaster;
 	enum log_target log;
 	enum log_level log_level;
 	unsigned references;

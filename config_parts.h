@@ -86,6 +86,7 @@ const char *config_check_directory(struct span value);
 const char *config_check_listen(struct span value); /* an address */
 const char *config_check_socket(struct span value); /* "unix:/path" */
 const char *config_check_address(struct span value);
+const char *config_check_recipient(struct span value); /* or a local name */
 const char *config_check_name(struct span value);
 const char *config_check_field(struct span value); /* "NAME: VALUE" */
 const char *config_check_block(struct span value); /* to be allowed */

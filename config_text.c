@@ -114,6 +114,14 @@ config_check_address(struct span value)
 	    : "must be a full address (\"alerts@example.com\")";
 }
 
+const char *
+config_check_recipient(struct span value)
+{
+	return smtp_address_valid(value, ADDRESS_BARE)
+	    ? NULL
+	    : "must be an address or a local name";
+}
+
 /* A user or a systemd credential: safe as a file name, too. */
 const char *
 config_check_name(struct span value)

@@ -21,29 +21,9 @@ enum { MARKS_MAX = 64 }; /* descriptors that may wait for their sync */
 
 /* ---- files that may not be ours ---- */
 
-/* The same file may stand in cur/ and failed/, nowhere else. */
-static bool
-is_linked_right(const struct queue *q, const char *name, const struct stat *st)
-{
-	struct stat other;
-	int places = 0;
-
-	if (st->st_nlink == 1)
-		return true;
-	if (fstatat(q->place[PLACE_CUR], name, &other, AT_SYMLINK_NOFOLLOW) ==
-		0 &&
-	    other.st_ino == st->st_ino)
-		places++;
-	if (fstatat(q->place[PLACE_FAILED], name, &other,
-		AT_SYMLINK_NOFOLLOW) == 0 &&
-	    other.st_ino == st->st_ino)
-		places++;
-	return places == 2 && st->st_nlink == 2;
-}
-
 /* NULL, or what a file that is ours is not. */
 static const char *
-what_is_wrong(const struct queue *q, const char *name, const struct stat *st)
+what_is_wrong(const struct queue *q, const struct stat *st)
 {
 	if (S_ISLNK(st->st_mode))
 		return "it is a symbolic link";
@@ -55,7 +35,7 @@ what_is_wrong(const struct queue *q, const char *name, const struct stat *st)
 		return "others may read or write it";
 	if (!q->read_only && (st->st_mode & 0600) != 0600)
 		return "its owner may not read and write it";
-	if (!is_linked_right(q, name, st))
+	if (st->st_nlink != 1)
 		return "it has another name somewhere (a hard link)";
 	return NULL;
 }
@@ -71,7 +51,7 @@ spool_open(const struct queue *q, enum queue_place place, const char *name,
 	*why = "";
 	if (fstatat(q->place[place], name, &st, AT_SYMLINK_NOFOLLOW) == -1)
 		return -1;
-	*why = what_is_wrong(q, name, &st);
+	*why = what_is_wrong(q, &st);
 	if (*why != NULL)
 		return -1;
 	*why = "";
@@ -80,7 +60,7 @@ spool_open(const struct queue *q, enum queue_place place, const char *name,
 	if (fd == -1)
 		return -1;
 	if (fstat(fd, &st) == 0 &&
-	    (*why = what_is_wrong(q, name, &st)) == NULL) {
+	    (*why = what_is_wrong(q, &st)) == NULL) {
 		*why = "";
 		return fd;
 	}
@@ -167,6 +147,9 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	e->next_ms = state.next_ms;
 	e->content_at = SPOOL_ENVELOPE_AT + head.envelope_octets;
 	e->crc_wanted = head.content_crc;
+	e->reason = mem_text(state.reason);
+	e->warned = spool_load_notes(e->fd, e->content_at + e->size + SPOOL_END,
+	    &e->envelope, &e->notes_at);
 	return e;
 }
 
@@ -270,16 +253,45 @@ entry_mark(struct entry *e, size_t recipient, enum recipient_state state)
 		    "%s; it may be repeated after a restart",
 		    name, r->address, strerror(errno));
 	e->unsynced = true;
-	if (state != RECIPIENT_FAILED)
+}
+
+/* Over what a crash may have left of a line. */
+static void
+put_note(struct entry *e, struct span line)
+{
+	char name[QUEUE_ID_MAX];
+
+	if (pwrite(e->fd, line.data, line.len, (off_t)e->notes_at) ==
+	    (ssize_t)line.len) {
+		e->notes_at += line.len;
+		e->unsynced = true;
 		return;
-	if (linkat(e->queue->place[PLACE_CUR], name,
-		e->queue->place[PLACE_FAILED], name, 0) == 0)
-		e->queue->unsynced[PLACE_FAILED] = true;
+	}
+	queue_id_text(e->id, name);
+	log_warning("qmgr", "%s: the report to its sender will say less: %s",
+	    name, strerror(errno));
+}
+
+void
+entry_diagnosed(struct entry *e, size_t recipient)
+{
+	struct buf line = { NULL, 0, 0 };
+
+	spool_format_note(&e->envelope.recipient[recipient], recipient, &line);
+	put_note(e, buf_span(&line));
+	buf_free(&line);
+}
+
+void
+entry_warned(struct entry *e)
+{
+	e->warned = true;
+	put_note(e, SPAN("warned\n"));
 }
 
 /* Overwrite the state in the file. */
 static void
-put_state(const struct entry *e, const char *reason)
+put_state(struct entry *e, const char *reason)
 {
 	struct spool_state s = { .attempts = e->attempts,
 		.next_ms = e->next_ms };
@@ -290,6 +302,8 @@ put_state(const struct entry *e, const char *reason)
 	(void)snprintf(s.reason, sizeof(s.reason), "%s", buf_text(&escaped));
 	buf_free(&escaped);
 	spool_format_state(&s, line);
+	free(e->reason);
+	e->reason = mem_text(s.reason);
 	if (pwrite(e->fd, line, sizeof(line), SPOOL_STATE_AT) ==
 	    (ssize_t)sizeof(line))
 		return;
@@ -329,6 +343,7 @@ entry_free(struct entry *e)
 		fd_close(&e->fd);
 	}
 	envelope_clear(&e->envelope);
+	free(e->reason);
 	free(e);
 }
 
@@ -346,8 +361,6 @@ entry_close(struct entry *e)
 	entry_free(e);
 }
 
-/* rename() does nothing when failed/ has the same file already, hence the
- * unlink; and when it has not, there is nothing left to unlink. */
 void
 entry_finish(struct entry *e)
 {
@@ -360,8 +373,6 @@ entry_finish(struct entry *e)
 			name) == -1)
 			log_error("qmgr", "%s can't be moved to failed/: %s",
 			    name, strerror(errno));
-		else
-			(void)unlinkat(q->place[PLACE_CUR], name, 0);
 		q->unsynced[PLACE_FAILED] = true;
 	} else {
 		e->unsynced = false;

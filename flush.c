@@ -72,6 +72,14 @@ sched_flush_relay(struct sched *s, struct span name)
 }
 
 void
+sched_on_end(struct sched *s, sched_over *over, sched_late *late, void *arg)
+{
+	s->backlog.over = over;
+	s->backlog.over_arg = arg;
+	s->late = late;
+}
+
+void
 sched_observe(struct sched *s, sched_observer *observer, void *arg)
 {
 	s->observer = observer;

@@ -90,15 +90,6 @@ queue_release(struct queue *q, queue_id id)
 
 /* ---- out of the queue ---- */
 
-/* Is one of this name in cur/ and in failed/?  Then it is the same file:
- * recipients of it have failed, others wait. */
-static void
-drop_from_failed(struct queue *q, const char *name)
-{
-	if (unlinkat(q->place[PLACE_FAILED], name, 0) == 0)
-		q->unsynced[PLACE_FAILED] = true;
-}
-
 int
 queue_hold(struct queue *q, queue_id id)
 {
@@ -115,7 +106,6 @@ queue_hold(struct queue *q, queue_id id)
 			RENAME_NOREPLACE) == -1)
 			return -1;
 	}
-	drop_from_failed(q, name);
 	q->unsynced[place] = q->unsynced[PLACE_HOLD] = true;
 	return 0;
 }
@@ -128,7 +118,6 @@ queue_replaced(struct queue *q, queue_id id, enum queue_place place)
 	queue_id_text(id, name);
 	if (place == PLACE_HOLD || place == PLACE_FAILED)
 		return move_back(q, place, name);
-	drop_from_failed(q, name);
 	return 0;
 }
 

@@ -11,8 +11,6 @@
  *    -   +   -    -     accepted (or, when not complete,  to be tried now; an
  *                       written at the moment of a crash) incomplete one: failed/
  *    -   -   +    -     tried before                      tried when it is due
- *    -   -   +    +     the same file: some recipients    tried when it is due
- *                       failed, others wait
  *    -   -   -    +     given up, kept for the operator   left alone
  *
  * hold/ is as failed/.  Accepting: the file is written under tmp/ and renamed
@@ -20,9 +18,10 @@
  * The name comes before the sync since that costs one journal commit instead
  * of two; it is safe as an incomplete file proves itself incomplete.
  *
- * Order decides what a crash can do: a delivery is marked at once, failed/
- * gets its entry before cur/ loses it, and the removal comes last.  So a crash
- * can repeat the deliveries of the last second, and lose none.
+ * Order decides what a crash can do: a delivery is marked at once, the report
+ * to the sender is durable, or failed/ has the entry, before cur/ loses it, and
+ * the removal comes last.  So a crash can repeat the deliveries and reports of
+ * the last second, and lose none.
  */
 #include "spool.h"
 

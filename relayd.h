@@ -246,6 +246,8 @@ int config_password(const struct config_relay *r, struct buf *password,
 
 /* Does the relay take mail from this envelope sender? */
 bool config_relay_serves(const struct config_relay *r, struct span sender);
+/* How long a message with this envelope sender is tried. */
+int64_t config_lifetime_ms(const struct config *c, const char *sender);
 void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
     but the aliases */
 
@@ -263,12 +265,21 @@ enum recipient_state {
 	RECIPIENT_WAITING = '-', RECIPIENT_SENT = '+', RECIPIENT_FAILED = 'x'
 };
 
+/* What was last heard of a recipient; all zero: nothing. */
+struct diagnosis {
+	char status[12]; /* enhanced status code */
+	char *peer;	 /* "host[192.0.2.1]:587"; "none" */
+	char *reply;	 /* "550 5.1.1 ...", or words of our own */
+	int64_t at_ms;	 /* wall clock */
+};
+
 struct recipient {
 	char *address;	/* to send to */
 	char *original; /* as the client gave it */
 	unsigned notify; /* as in struct smtp_rcpt, and ... */
 	char *orcpt;	 /* ... so is this; NULL is "" */
 	enum recipient_state state;
+	struct diagnosis last;
 	bool tried;	/* in the present attempt; not stored */
 	uint64_t mark_at; /* queue.c's own: where its state is in the file */
 };
@@ -288,6 +299,9 @@ struct envelope {
 	struct strings names;	/* more originals: "ADDRESS TAB ORIGINAL" */
 };
 void envelope_clear(struct envelope *e);
+/* What is not printable ASCII is escaped. */
+void recipient_diagnose(struct recipient *r, const char *status,
+    const char *peer, const char *reply, int64_t at_ms);
 /* The new recipient, for what else is known of it; valid until the next. */
 struct recipient *envelope_add(struct envelope *e, const char *address,
     const char *original);
@@ -358,10 +372,13 @@ struct entry {
 	unsigned has;		/* what the content has: TEXT_* */
 	unsigned attempts;	/* failures of its own so far */
 	int64_t next_ms;	/* wall clock: not before; 0: at once */
+	char *reason;		/* why it waits, as recorded */
+	bool warned;		/* its sender knows that it is late */
+	const char *no_report;	/* why its sender gets none; not stored */
 	/* queue.c's own: */
 	struct queue *queue;
 	int fd;
-	uint64_t content_at, read_at;
+	uint64_t content_at, read_at, notes_at;
 	uint32_t crc, crc_wanted;
 	bool damaged;		/* seen by entry_read() */
 	bool unsynced;		/* marks that are not on stable storage yet */
@@ -377,9 +394,12 @@ struct entry *queue_look(struct queue *q, queue_id id, enum queue_place *place);
  * is wrong, before the last piece is handed out. */
 ssize_t entry_read(struct entry *e, char *out, size_t size);
 void entry_rewind(struct entry *e);
-/* Record what became of a recipient; durable within a second.  A failed one
- * shows in failed/ at once. */
+/* Record what became of a recipient; durable within a second. */
 void entry_mark(struct entry *e, size_t recipient, enum recipient_state state);
+/* Record its diagnosis; that the sender was warned.  These need disk space:
+ * without it the report will say less. */
+void entry_diagnosed(struct entry *e, size_t recipient);
+void entry_warned(struct entry *e);
 /* Record an attempt: attempts, the next try, the reason (400 octets). */
 void entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
     const char *reason);
@@ -509,6 +529,7 @@ struct delivery {
 	struct delivery_recipient *recipient;
 	size_t recipient_count;
 	int64_t begun_ms;  /* monotonic: MAIL was queued for writing */
+	bool dsn;	   /* the relayhost is told of NOTIFY */
 	int64_t setup_ms;  /* time that its connection's set-up took, if it is
 			      the first on it; else 0 */
 };
@@ -572,6 +593,17 @@ bool sched_is_active(const struct sched *s, queue_id id); /* being sent */
 void sched_forget(struct sched *s, queue_id id); /* it has left the queue */
 /* Lift one relay's pause; ENOENT: no such relay. */
 int sched_flush_relay(struct sched *s, struct span name);
+
+/*
+ * Nobody waits for this message any more, but some of its recipients failed or
+ * are to be reported: it is the handler's, in cur/ and not known here any
+ * more.  Without a handler it goes to failed/.  late: it has waited for
+ * delay_warning; borrowed.
+ */
+typedef void sched_over(void *arg, struct entry *e);
+typedef void sched_late(void *arg, struct entry *e);
+void sched_on_end(struct sched *s, sched_over *over, sched_late *late,
+    void *arg);
 
 /* Told what became of a message: to control.c, for "relayctl test".
  * text: the log line's words; settled: nothing more will happen by itself. */

@@ -29,7 +29,10 @@ scene_of(struct pool *p, const char *peer)
 		.peer = peer,
 		.counts = &p->counts,
 		.observer = s->observer,
-		.observer_arg = s->observer_arg };
+		.observer_arg = s->observer_arg,
+		.over = s->backlog.over,
+		.late = s->late,
+		.over_arg = s->backlog.over_arg };
 }
 
 /* A pool works again: what was put aside because of it goes on. */
@@ -245,12 +248,12 @@ employ(struct sched *s, struct pool *p)
 		open_link(s, p);
 }
 
-static void
+static bool
 tell_parked(struct pool *p, struct entry *e)
 {
 	struct settle_scene scene = scene_of(p, "none");
 
-	settle_waiting(&scene, e, &p->fault);
+	return settle_waiting(&scene, e, &p->fault);
 }
 
 /* As if a relay had refused it for now: somebody may add one. */
@@ -294,6 +297,8 @@ set_timer(struct sched *s, struct instant now)
 
 		if (pool_probes(p, INT64_MAX) && p->probe_at_ms < at)
 			at = p->probe_at_ms;
+		if (p->parked.count > 0 && p->parked.item[0].at_ms < at)
+			at = p->parked.item[0].at_ms;
 	}
 	if (b->waiting.count > 0 && b->waiting.item[0].at_ms < at)
 		at = b->waiting.item[0].at_ms;
@@ -315,6 +320,7 @@ turn_end(void *arg)
 	free_retired(s, false);
 	if (s->stopping)
 		return;
+	backlog_expire(&s->backlog, now.mono_ms);
 	if (backlog_sort(&s->backlog, now, &handlers))
 		loop_hurry(s->loop);
 	for (i = 0; i < s->backlog.pool_count; i++) {

@@ -59,8 +59,11 @@ struct settle_scene {
 	struct instant now;
 	const char *peer; /* "host[192.0.2.1]:587" */
 	struct settle_counts *counts;
-	sched_observer *observer; /* may be NULL */
+	sched_observer *observer; /* may be NULL, as may the other two */
 	void *observer_arg;
+	sched_over *over;
+	sched_late *late;
+	void *over_arg;
 };
 
 enum outcome {
@@ -72,8 +75,9 @@ enum outcome {
 
 /* Log and record every verdict of a delivery and say what is to be done. */
 enum outcome settle(const struct settle_scene *scene, struct job *j);
-/* Tell that a message waits because of its relay; costs it no retry. */
-void settle_waiting(const struct settle_scene *scene, struct entry *e,
+/* Tell that a message waits because of its relay; costs it no retry.  False:
+ * its time was over, and e is gone. */
+bool settle_waiting(const struct settle_scene *scene, struct entry *e,
     const struct fault *fault);
 
 /* ---- quota.c: recipients in a rolling day ---- */
@@ -231,7 +235,7 @@ struct pool {
 	const struct config_relay *relay;
 	struct due_heap ready;  /* due, and to go this way */
 	struct due_heap parked; /* due, but no relay takes them now; this one is
-				   the first that would */
+				   the first that would; at: its time is over */
 	bool wanted;  /* messages go another way because of the pause */
 	bool probing; /* connected, but only a message can end the pause */
 	struct relay_link **link;
@@ -271,12 +275,15 @@ struct backlog {
 	struct due_heap waiting; /* all that have no way yet */
 	struct job *active;      /* in flight, of every pool */
 	size_t active_count;
+	sched_over *over; /* for one whose end was cut short; may be NULL */
+	void *over_arg;
 };
 
 /* What becomes of messages that can't be sent now. */
 struct backlog_handlers {
-	/* It waits for p, which is paused; tell its recipients. */
-	void (*parked)(struct pool *p, struct entry *e);
+	/* It waits for p, which is paused; tell its recipients.  False: its
+	 * time was over, and e is gone. */
+	bool (*parked)(struct pool *p, struct entry *e);
 	/* No relay serves its sender.  e is the handler's. */
 	void (*orphan)(void *arg, struct entry *e);
 	void *arg;
@@ -288,6 +295,8 @@ bool backlog_sort(struct backlog *b, struct instant now,
 /* The next job for a pool; NULL: none now. */
 struct job *backlog_take(struct backlog *b, struct pool *p, struct instant now);
 void backlog_end(struct backlog *b, struct job *j); /* frees it */
+/* Let those that are parked and too old by now be told so. */
+void backlog_expire(struct backlog *b, int64_t now_ms);
 /* Let all that a pool has put aside find its way anew. */
 void backlog_again(struct backlog *b);
 /* A relay behind p that would take this sender's message now, or NULL. */
@@ -322,6 +331,7 @@ struct sched {
 	void *stopped_arg;
 	sched_observer *observer;
 	void *observer_arg;
+	sched_late *late; /* the other is in backlog */
 };
 
 #endif

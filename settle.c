@@ -165,20 +165,42 @@ note_failure(struct job *j, const struct delivery_recipient *dr)
 }
 
 static void
+diagnose(const struct settle_scene *scene, struct recipient *r,
+    const struct delivery_recipient *dr)
+{
+	recipient_diagnose(r, dr->status[0] == '\0' ? "4.0.0" : dr->status,
+	    scene->peer, dr->reply, scene->now.wall_ms);
+}
+
+/* Does the sender want to hear that it was sent, and will nobody else say so?
+ * (RFC 3461, section 5.2.2) */
+static bool
+is_to_be_told(const struct job *j, const struct recipient *r)
+{
+	return (r->notify & NOTIFY_SUCCESS) != 0 && !j->delivery.dsn;
+}
+
+static void
 apply(const struct settle_scene *scene, struct job *j,
     const struct delivery_recipient *dr)
 {
 	struct recipient *r = &j->entry->envelope.recipient[dr->index];
 
+	if (dr->cause == CAUSE_SENDER)
+		j->entry->no_report = "the relayhost refuses its sender";
 	switch (dr->verdict) {
 	case VERDICT_SENT:
 		r->state = RECIPIENT_SENT;
 		scene->counts->sent++;
 		log_verdict(scene, j, dr, "sent");
+		if (is_to_be_told(j, r))
+			diagnose(scene, r, dr);
 		break;
 	case VERDICT_FAILED:
 		log_verdict(scene, j, dr, "bounced");
 		entry_mark(j->entry, dr->index, RECIPIENT_FAILED);
+		diagnose(scene, r, dr);
+		entry_diagnosed(j->entry, dr->index);
 		scene->counts->failed++;
 		note_failure(j, dr);
 		break;
@@ -186,6 +208,7 @@ apply(const struct settle_scene *scene, struct job *j,
 	case VERDICT_UNKNOWN:
 		r->tried = true;
 		log_verdict(scene, j, dr, "deferred");
+		diagnose(scene, r, dr);
 		scene->counts->deferred++;
 		note_failure(j, dr);
 		break;
@@ -199,13 +222,31 @@ static void
 mark_sent(const struct job *j)
 {
 	const struct delivery *d = &j->delivery;
-	size_t i;
+	size_t i, n;
 
 	for (i = 0; i < d->recipient_count; i++) {
-		if (d->recipient[i].verdict == VERDICT_SENT)
-			entry_mark(j->entry, d->recipient[i].index,
-			    RECIPIENT_SENT);
+		if (d->recipient[i].verdict != VERDICT_SENT)
+			continue;
+		n = d->recipient[i].index;
+		entry_mark(j->entry, n, RECIPIENT_SENT);
+		if (is_to_be_told(j, &j->entry->envelope.recipient[n]))
+			entry_diagnosed(j->entry, n);
 	}
+}
+
+/* Is the sender to hear of any who got it? */
+static bool
+any_to_be_told(const struct envelope *e)
+{
+	size_t i;
+
+	for (i = 0; i < e->recipient_count; i++) {
+		if (e->recipient[i].state == RECIPIENT_SENT &&
+		    (e->recipient[i].notify & NOTIFY_SUCCESS) != 0 &&
+		    e->recipient[i].last.status[0] == '2')
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -217,51 +258,77 @@ observe_end(const struct settle_scene *scene, queue_id id, bool sent,
 }
 
 /* Nobody waits any more. */
-static enum outcome
-finish(const struct settle_scene *scene, struct job *j)
+static void
+finish(const struct settle_scene *scene, struct entry *e)
 {
-	size_t failed = envelope_count(&j->entry->envelope, RECIPIENT_FAILED);
-	queue_id id = j->entry->id;
+	size_t failed = envelope_count(&e->envelope, RECIPIENT_FAILED);
+	queue_id id = e->id;
 	char name[QUEUE_ID_MAX];
 
-	entry_finish(j->entry);
-	j->entry = NULL;
 	queue_id_text(id, name);
-	if (failed == 0)
-		log_info("qmgr", "%s: removed", name);
-	else
-		log_error("qmgr",
-		    "%s: kept in failed/: %zu of its recipients can't be "
-		    "reached; see relayctl queue --failed",
-		    name, failed);
+	if (scene->over != NULL &&
+	    (failed > 0 || any_to_be_told(&e->envelope))) {
+		scene->over(scene->over_arg, e);
+	} else {
+		entry_finish(e);
+		if (failed == 0)
+			log_info("qmgr", "%s: removed", name);
+	}
 	observe_end(scene, id, failed == 0,
-	    failed == 0 ? "removed" : "kept in failed/");
-	return OUTCOME_OVER;
+	    failed == 0 ? "removed" : "it can't be delivered");
 }
 
-/* Too old, and with failures of its own: who still waits has failed. */
+/* Bounces have a shorter life. */
+static bool
+is_too_old(const struct settle_scene *scene, const struct entry *e)
+{
+	return scene->now.wall_ms - e->envelope.arrived_ms >
+	    config_lifetime_ms(scene->config, e->envelope.sender);
+}
+
+/* Who still waits has failed, with its last reply or for this reason. */
+static void
+give_up(const struct settle_scene *scene, struct entry *e, const char *reason)
+{
+	struct buf text = { NULL, 0, 0 };
+	size_t i;
+
+	for (i = 0; i < e->envelope.recipient_count; i++) {
+		struct recipient *r = &e->envelope.recipient[i];
+		bool heard = r->last.reply != NULL;
+		struct line line = { r, heard ? r->last.peer : scene->peer,
+			"4.4.7", "bounced", "" };
+
+		if (r->state != RECIPIENT_WAITING)
+			continue;
+		buf_clear(&text);
+		buf_printf(&text, "queue_lifetime is over; last reply: %s",
+		    heard ? r->last.reply : reason);
+		line.text = buf_text(&text);
+		log_line(scene, e, "", &line);
+		recipient_diagnose(r, line.dsn, line.relay, line.text,
+		    scene->now.wall_ms);
+		entry_mark(e, i, RECIPIENT_FAILED);
+		entry_diagnosed(e, i);
+		scene->counts->failed++;
+	}
+	buf_free(&text);
+}
+
+/* Too old, and with failures of its own. */
 static enum outcome
 expire(const struct settle_scene *scene, struct job *j)
 {
 	struct entry *e = j->entry;
 	struct buf text = { NULL, 0, 0 };
-	size_t i;
 
 	buf_printf(&text, "queue_lifetime is over; last reply: %s", j->reason);
-	for (i = 0; i < e->envelope.recipient_count; i++) {
-		const struct recipient *r = &e->envelope.recipient[i];
-		struct line line = { r, scene->peer, "4.4.7", "bounced",
-			buf_text(&text) };
-
-		if (r->state != RECIPIENT_WAITING)
-			continue;
-		log_line(scene, e, "", &line);
-		entry_mark(e, i, RECIPIENT_FAILED);
-		scene->counts->failed++;
-	}
+	give_up(scene, e, j->reason);
 	entry_defer(e, e->attempts + 1, 0, buf_text(&text));
 	buf_free(&text);
-	return finish(scene, j);
+	j->entry = NULL;
+	finish(scene, e);
+	return OUTCOME_OVER;
 }
 
 /* The wait after the message's n-th failure, n from 1, ten percent about. */
@@ -275,17 +342,28 @@ retry_wait_ms(const struct config *c, unsigned n)
 	    wait / 10;
 }
 
+/* Is its sender to be warned now? */
+static bool
+is_late(const struct settle_scene *scene, const struct entry *e)
+{
+	int64_t after_ms = scene->config->delay_warning * 1000;
+
+	return scene->late != NULL && after_ms > 0 && !e->warned &&
+	    scene->now.wall_ms - e->envelope.arrived_ms >= after_ms;
+}
+
 static enum outcome
 defer(const struct settle_scene *scene, struct job *j)
 {
 	struct entry *e = j->entry;
-	int64_t age = scene->now.wall_ms - e->envelope.arrived_ms;
 
-	if (age > scene->config->queue_lifetime * 1000)
+	if (is_too_old(scene, e))
 		return expire(scene, j);
 	entry_defer(e, e->attempts + 1,
 	    scene->now.wall_ms + retry_wait_ms(scene->config, e->attempts + 1),
 	    j->reason);
+	if (is_late(scene, e))
+		scene->late(scene->over_arg, e);
 	observe_end(scene, e->id, false, "deferred");
 	return OUTCOME_LATER;
 }
@@ -318,7 +396,8 @@ enum outcome
 settle(const struct settle_scene *scene, struct job *j)
 {
 	struct delivery *d = &j->delivery;
-	const struct envelope *e = &j->entry->envelope;
+	struct entry *entry = j->entry;
+	const struct envelope *e = &entry->envelope;
 	bool waiting, failed;
 	size_t i;
 
@@ -326,12 +405,15 @@ settle(const struct settle_scene *scene, struct job *j)
 		apply(scene, j, &d->recipient[i]);
 	waiting = envelope_count(e, RECIPIENT_WAITING) > 0;
 	failed = envelope_count(e, RECIPIENT_FAILED) > 0;
-	if (waiting || failed)
+	if (waiting || failed || any_to_be_told(e))
 		mark_sent(j);
-	if (!waiting && failed)
-		entry_note(j->entry, j->reason == NULL ? "" : j->reason);
-	if (!waiting)
-		return finish(scene, j);
+	if (!waiting && failed && j->reason != NULL)
+		entry_note(entry, j->reason);
+	if (!waiting) {
+		j->entry = NULL;
+		finish(scene, entry);
+		return OUTCOME_OVER;
+	}
 	if (!any_waiting(e, false))
 		return defer(scene, j);
 	return j->reason == NULL && d->recipient_count == untried(d)
@@ -368,12 +450,29 @@ fault_status(enum fault_kind kind)
 	return status[kind];
 }
 
-void
+/* Too old.  What has never been refused by itself has no report: who could
+ * send it? */
+static void
+strand(const struct settle_scene *scene, struct entry *e,
+    const struct fault *fault)
+{
+	if (e->attempts == 0)
+		e->no_report = "the relayhost was at fault all the time";
+	give_up(scene, e, e->attempts == 0 ? fault->text : e->reason);
+	entry_note(e, fault->text);
+	finish(scene, e);
+}
+
+bool
 settle_waiting(const struct settle_scene *scene, struct entry *e,
     const struct fault *fault)
 {
 	size_t i;
 
+	if (is_too_old(scene, e)) {
+		strand(scene, e, fault);
+		return false;
+	}
 	for (i = 0; i < e->envelope.recipient_count; i++) {
 		const struct recipient *r = &e->envelope.recipient[i];
 		struct line line = { r, scene->peer, fault_status(fault->kind),
@@ -384,4 +483,5 @@ settle_waiting(const struct settle_scene *scene, struct entry *e,
 	}
 	entry_note(e, fault->text);
 	observe_end(scene, e->id, false, fault->text);
+	return true;
 }

@@ -85,6 +85,8 @@ envelope_clear(struct envelope *e)
 		free(e->recipient[i].address);
 		free(e->recipient[i].original);
 		free(e->recipient[i].orcpt);
+		free(e->recipient[i].last.peer);
+		free(e->recipient[i].last.reply);
 	}
 	free(e->recipient);
 	free(e->sender);
@@ -220,10 +222,8 @@ spool_format_end(queue_id id, char out[SPOOL_END])
 	memcpy(out, line, SPOOL_END);
 }
 
-/* A value must not contain what ends it, here or in a log line or on the
- * wire: no control byte at all. */
-static bool
-is_clean(struct span s)
+bool
+spool_is_clean(struct span s)
 {
 	size_t i;
 
@@ -241,7 +241,7 @@ is_name(struct span s)
 	struct span address, original;
 
 	return span_cut(s, '\t', &address, &original) && address.len > 0 &&
-	    is_clean(address) && is_clean(original);
+	    spool_is_clean(address) && spool_is_clean(original);
 }
 
 static bool
@@ -265,7 +265,7 @@ put_line(struct buf *out, const char *key, const char *value)
 	buf_printf(out, "%s\t", key);
 	buf_add(out, s);
 	buf_add_char(out, '\n');
-	return is_clean(s);
+	return spool_is_clean(s);
 }
 
 /* Everything after a recipient's state. */
@@ -279,8 +279,9 @@ put_recipient(struct buf *out, const struct recipient *r)
 	buf_add_char(out, '\t');
 	dsn_add_rcpt(out, r->notify, r->orcpt);
 	buf_add_char(out, '\n');
-	return is_clean(span_of(r->address)) &&
-	    is_clean(span_of(r->original)) && is_clean(span_of(r->orcpt));
+	return spool_is_clean(span_of(r->address)) &&
+	    spool_is_clean(span_of(r->original)) &&
+	    spool_is_clean(span_of(r->orcpt));
 }
 
 int
@@ -384,7 +385,7 @@ parse_state(struct span line, struct spool_state *s)
 	    !parse_number(field(&line), INT64_MAX, &next))
 		return;
 	line = span_first(span_trim(line), SPOOL_REASON);
-	if (!is_clean(line))
+	if (!spool_is_clean(line))
 		line.len = 0;
 	s->attempts = (unsigned)attempts;
 	s->next_ms = (int64_t)next;
@@ -411,7 +412,7 @@ parse_rcpt(struct span value, uint64_t at, struct envelope *e)
 	r->notify = dsn.notify;
 	r->orcpt = mem_text(dsn.orcpt);
 	r->mark_at = at;
-	if (!is_clean(address) || !is_clean(original))
+	if (!spool_is_clean(address) || !spool_is_clean(original))
 		return false;
 	switch (state.data[0]) {
 	case RECIPIENT_WAITING:
@@ -466,7 +467,7 @@ parse_line(struct span key, struct span value, uint64_t at, struct envelope *e)
 		strings_add(&e->names, value);
 		return is_name(value);
 	}
-	if (!is_clean(value))
+	if (!spool_is_clean(value))
 		return false;
 	if (span_equal(key, SPAN("sender")))
 		return set_once(&e->sender, value);
@@ -520,9 +521,8 @@ parse_envelope(struct buf *raw, uint32_t crc, struct envelope *e)
 	return NULL;
 }
 
-/* Exactly len octets at offset: 1; 0: the file is shorter; -1 errno. */
-static int
-read_at(int fd, void *out, size_t len, uint64_t offset)
+int
+spool_read_at(int fd, void *out, size_t len, uint64_t offset)
 {
 	ssize_t n;
 
@@ -541,7 +541,7 @@ load_envelope(int fd, const struct spool_head *h, struct envelope *e)
 
 	buf_reserve(&raw, h->envelope_octets + 1);
 	raw.len = h->envelope_octets;
-	got = read_at(fd, raw.data, raw.len, SPOOL_ENVELOPE_AT);
+	got = spool_read_at(fd, raw.data, raw.len, SPOOL_ENVELOPE_AT);
 	if (got == 1)
 		wrong = parse_envelope(&raw, h->envelope_crc, e);
 	else
@@ -550,11 +550,11 @@ load_envelope(int fd, const struct spool_head *h, struct envelope *e)
 	return wrong;
 }
 
-/* The end mark stands where the lengths say, and nothing follows it. */
+/* The end mark stands where the lengths say; only notes follow it. */
 static const char *
 check_end(int fd, const struct spool_head *h)
 {
-	char end[SPOOL_END], wanted[SPOOL_END];
+	char end[SPOOL_END], wanted[SPOOL_END], next;
 	uint64_t at =
 	    SPOOL_ENVELOPE_AT + h->envelope_octets + h->content_octets;
 	struct stat st;
@@ -562,14 +562,18 @@ check_end(int fd, const struct spool_head *h)
 
 	if (fstat(fd, &st) == -1)
 		return "";
-	if ((uint64_t)st.st_size != at + SPOOL_END)
+	if ((uint64_t)st.st_size < at + SPOOL_END)
 		return "it is not complete";
-	got = read_at(fd, end, sizeof(end), at);
+	got = spool_read_at(fd, end, sizeof(end), at);
 	if (got != 1)
 		return got == -1 ? "" : "it is not complete";
 	spool_format_end(h->id, wanted);
-	return memcmp(end, wanted, SPOOL_END) == 0 ? NULL
-						   : "its end mark is missing";
+	if (memcmp(end, wanted, SPOOL_END) != 0)
+		return "its end mark is missing";
+	got = spool_read_at(fd, &next, 1, at + SPOOL_END);
+	if (got == 1 && memchr("nw", next, 3) == NULL) /* NUL: torn */
+		return "something follows its end mark";
+	return got == -1 ? "" : NULL;
 }
 
 const char *
@@ -578,7 +582,7 @@ spool_load(int fd, queue_id id, struct spool_head *head,
 {
 	char block[SPOOL_ENVELOPE_AT];
 	const char *wrong;
-	int got = read_at(fd, block, sizeof(block), 0);
+	int got = spool_read_at(fd, block, sizeof(block), 0);
 
 	if (got != 1)
 		return got == -1 ? "" : "it is not complete";

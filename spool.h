@@ -1,5 +1,6 @@
 /*
- * The spool's inside: between spool.c, queue.c, entry.c and walk.c only.
+ * The spool's inside: between spool.c, diagnosis.c, queue.c, entry.c,
+ * move.c and walk.c only.
  *
  * A file of it:
  *
@@ -11,11 +12,14 @@
  *             MAIL and RCPT; STATE is one octet, overwritten in place
  *   content   the message in canonical form
  *   end       "\nend ID\n"
+ *   notes     lines for the report to the sender, appended when there are any:
+ *             "note TAB RECIPIENT TAB status TAB time TAB peer TAB reply", the
+ *             last one counts, and "warned"; what is no such line is ignored
  *
  * Head and state share the first 512 octets, so one sector holds both.  The
  * checksum of the envelope is taken with every STATE as "-".  Everything
- * that changes after the commit changes in place: finishing a message needs
- * no free disk space.
+ * that must change after the commit changes in place: finishing a message
+ * needs no free disk space.
  */
 #ifndef SPOOL_H
 #define SPOOL_H
@@ -29,6 +33,7 @@ enum {
 	SPOOL_ENVELOPE_AT = SPOOL_STATE_AT + SPOOL_STATE,
 	SPOOL_END = 18,
 	SPOOL_REASON = 400,
+	SPOOL_NOTES_MAX = 16 << 20,
 	/* For 100000 recipients, the most that can be set, at their longest. */
 	SPOOL_ENVELOPE_MAX = 128 << 20,
 	SPOOL_CHANCE_BITS = 18, /* of an id; the rest is its time */
@@ -65,6 +70,23 @@ int spool_format_envelope(const struct envelope *e, struct buf *out,
  */
 const char *spool_load(int fd, queue_id id, struct spool_head *head,
     struct spool_state *state, struct envelope *envelope);
+
+/* A value must not contain what ends it, here or in a log line or on the wire:
+ * no control byte at all. */
+bool spool_is_clean(struct span s);
+/* Exactly len octets at offset: 1; 0: the file is shorter; -1 errno. */
+int spool_read_at(int fd, void *out, size_t len, uint64_t offset);
+
+/* ---- diagnosis.c ---- */
+
+/* The line of a recipient's diagnosis. */
+void spool_format_note(const struct recipient *r, size_t index,
+    struct buf *out);
+/* Read the notes, which begin at an offset, into the envelope; end receives
+ * where the last whole line ends.  True: the sender was warned. */
+bool spool_load_notes(int fd, uint64_t at, struct envelope *e, uint64_t *end);
+
+/* ---- queue.c, entry.c ---- */
 
 /* The spool's directories, held open for life. */
 struct queue {

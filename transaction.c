@@ -74,6 +74,7 @@ transaction_new(struct delivery *d, unsigned can)
 	unsigned wanted = convert_wanted(d->entry, can);
 
 	t->delivery = d;
+	d->dsn = (can & SMTP_CAN_DSN) != 0;
 	t->size = d->entry->size;
 	if (wanted != 0)
 		t->conversion = conversion_new(d->entry, wanted);

@@ -12,7 +12,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk curl/=conn openssl/=conn
     header.h=header,mime_header,downgrade,aliases,rewrite_header
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
-    rewrite.h=rewrite,rewrite_header spool.h=spool,queue,entry,move,walk
+    rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,entry,move,walk
     setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
     sched.h=due,settle,quota,window,pace,pool,backlog,sched,flush submit.h=listen,intake,requeue,submit
     session.h=reply,dialogue,session control.h=client,operate,verbs,control

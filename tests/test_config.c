@@ -472,6 +472,10 @@ E6_to_E22_bad_keys_and_values_are_told(void **state)
 		{ RELAY "retry = {\"1m\", \"8d\"}", "2: retry: |\"8d\" must" },
 		{ RELAY "queue_lifetime = \"5\"", "2: queue_lifetime: |365d" },
 		{ RELAY "queue_lifetime = \"0\"", "2: queue_lifetime: |365d" },
+		{ RELAY "bounce_lifetime = \"0\"",
+		    "2: bounce_lifetime: |365d" },
+		{ RELAY "bounce_to = \"a b\"", "2: bounce_to: |local name" },
+		{ RELAY "postmaster = \"\"", "2: postmaster: |local name" },
 		{ RELAY "log_level = loud",
 		    "2: log_level: |\"error\", \"warning\", \"info\", \"debug\"" },
 		{ "relay x { host=h tls_verify = maybe }",
@@ -868,6 +872,9 @@ E16_every_key_reaches_its_field(void **state)
 	    "message_size_limit = \"1M\" recipient_limit = 7\n"
 	    "min_free_space = \"0\" connection_limit = 9\n"
 	    "client_timeout = \"1m\" retry = {\"1s\", \"2m\"}\n"
+	    "bounce_lifetime = \"3h\" delay_warning = \"2h\" "
+	    "failed_lifetime = \"30d\" bounce_to = \"ops\" "
+	    "postmaster = \"p@q\" "
 	    "queue_lifetime = \"4h\" log = syslog log_level = debug\n"
 	    "listen \"unix:/l\" { mode = \"0600\" }\n"
 	    "listen \"[::1]:0\" { allow = \"10.0.0.0/8\" tls = none "
@@ -892,6 +899,13 @@ E16_every_key_reaches_its_field(void **state)
 	assert_string_equal(c->user, "mail");
 	assert_string_equal(c->control, "/c");
 	assert_string_equal(c->from, "alerts@example.com");
+	assert_int_equal(c->bounce_lifetime, 3 * 3600);
+	assert_true(config_lifetime_ms(c, "") == 3 * 3600 * 1000);
+	assert_true(config_lifetime_ms(c, "a@b") == 4 * 3600 * 1000);
+	assert_int_equal(c->delay_warning, 2 * 3600);
+	assert_int_equal(c->failed_lifetime, 30 * 86400);
+	assert_string_equal(c->bounce_to, "ops");
+	assert_string_equal(c->postmaster, "p@q");
 	assert_int_equal(c->from_mode, FROM_ALWAYS);
 	assert_string_equal(c->masquerade.item[0], "a=b@c=d@e");
 	assert_true(address_map_find(c->masquerade_map, SPAN("x@f"), &mapped));

@@ -598,22 +598,46 @@ marks_and_attempts_survive_a_restart(void **state)
 	entry_close(e);
 }
 
+/* Of a recipient the last one counts; what a crash has torn is none. */
 static void
-a_failed_recipient_shows_in_failed_at_once(void **state)
+what_was_said_of_a_recipient_survives_a_restart(void **state)
 {
 	struct spool *s = *state;
 	queue_id id = add(s, 2, "body\r\n");
 	struct entry *e = queue_take(s->queue, id);
+	struct recipient *r = &e->envelope.recipient[1];
 
-	entry_mark(e, 0, RECIPIENT_FAILED);
-	assert_places(s, 0, 0, 1, 1);
+	entry_mark(e, 1, RECIPIENT_FAILED);
+	recipient_diagnose(r, "4.0.0", "mx[1]:25", "450 later", 1);
+	entry_diagnosed(e, 1);
+	assert_false(e->warned);
+	entry_warned(e);
+	recipient_diagnose(r, "5.1.1", "mx[2]:25", "550 no\r\n\tM\xc3\xa4x",
+	    77);
+	entry_diagnosed(e, 1);
+	entry_defer(e, 1, 0, "why");
+	assert_int_equal(
+	    pwrite(e->fd, "note\t0\t5.0.0\t1\tm", 17, (off_t)e->notes_at), 17);
 	entry_close(e);
+	assert_places(s, 0, 0, 1, 0);
 	reopen(s);
-	e = queue_take(s->queue, id); /* the other goes on after a restart */
+	e = queue_take(s->queue, id);
 	assert_non_null(e);
-	assert_int_equal(queue_release(s->queue, id), -1);
-	assert_int_equal(errno, EBUSY);
-	entry_mark(e, 1, RECIPIENT_SENT);
+	assert_true(e->warned);
+	assert_string_equal(e->reason, "why");
+	assert_null(e->envelope.recipient[0].last.reply);
+	r = &e->envelope.recipient[1];
+	assert_string_equal(r->last.status, "5.1.1");
+	assert_string_equal(r->last.peer, "mx[2]:25");
+	assert_string_equal(r->last.reply, "550 no\\x0d\\x0a\\x09M\\xc3\\xa4x");
+	assert_int_equal(r->last.at_ms, 77);
+	recipient_diagnose(&e->envelope.recipient[0], "5.2.2", "mx", "full", 3);
+	entry_diagnosed(e, 0); /* in place of the torn one */
+	entry_close(e);
+	e = queue_take(s->queue, id);
+	assert_string_equal(e->envelope.recipient[0].last.status, "5.2.2");
+	assert_string_equal(e->envelope.recipient[1].last.status, "5.1.1");
+	entry_mark(e, 0, RECIPIENT_SENT);
 	entry_finish(e);
 	assert_places(s, 0, 0, 0, 1);
 }
@@ -1137,7 +1161,7 @@ main(void)
 		T(a_taken_message_tells_what_its_content_has),
 		T(the_parameters_of_dsn_survive_a_restart_and_marks),
 		T(marks_and_attempts_survive_a_restart),
-		T(a_failed_recipient_shows_in_failed_at_once),
+		T(what_was_said_of_a_recipient_survives_a_restart),
 		T(a_released_message_waits_for_its_failed_recipients),
 		T(a_replaced_message_has_its_new_content_and_states),
 		T(a_message_that_cannot_be_replaced_stays_as_it_is),

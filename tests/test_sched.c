@@ -490,19 +490,114 @@ recipients_are_split_and_only_the_deferred_one_is_retried(void **state)
 }
 
 static void
-an_old_message_fails_only_by_a_failure_of_its_own(void **state)
+an_old_message_that_is_refused_for_now_has_failed(void **state)
 {
 	struct bench *b = *state;
 	queue_id id = submit(b, 1);
-	struct relay_link *link = &fake.link[1];
+	struct relay_link *link = &fake.link[0];
 
-	fail_link(b, &fake.link[0], FAULT_DNS);
-	advance(b, (int64_t)6 * 86400 * 1000);
 	make_ready(b, link);
-	assert_non_null(link->delivery);
+	advance(b, (int64_t)6 * 86400 * 1000);
 	finish(b, link, deferred);
 	assert_null(queue_take(b->queue, id));
 	assert_int_equal(queue_release(b->queue, id), 0);
+}
+
+struct ending {
+	struct entry *entry;
+	unsigned late;
+};
+
+static void
+on_over(void *arg, struct entry *e)
+{
+	struct ending *end = arg;
+
+	assert_null(end->entry);
+	end->entry = e;
+}
+
+static void
+on_late(void *arg, struct entry *e)
+{
+	struct ending *end = arg;
+
+	assert_false(e->warned);
+	end->late++;
+}
+
+/* J13: nothing was tried by then, but not for want of time. */
+static void
+J13_who_waits_for_a_relay_for_too_long_has_failed(void **state)
+{
+	static const int64_t too_long = (int64_t)5 * 86400 * 1000;
+	struct bench *b = *state;
+	struct ending end = { NULL, 0 };
+	unsigned opened;
+	queue_id id;
+
+	sched_on_end(b->sched, on_over, on_late, &end);
+	id = submit(b, 2);
+	fail_link(b, &fake.link[0], FAULT_AUTH);
+	advance(b, too_long - 60 * 1000);
+	assert_null(end.entry);
+	opened = fake.opened;
+	fail_link(b, &fake.link[opened - 1], FAULT_AUTH);
+	advance(b, 2 * 60 * 1000);
+	assert_non_null(end.entry);
+	assert_true(end.entry->id == id);
+	assert_non_null(end.entry->no_report);
+	assert_int_equal(end.entry->attempts, 0);
+	assert_int_equal(envelope_count(&end.entry->envelope, RECIPIENT_FAILED),
+	    2);
+	assert_string_equal(end.entry->envelope.recipient[1].last.status,
+	    "4.4.7");
+	entry_close(end.entry);
+}
+
+/* The end that a crash, or a full disk, has put off. */
+static void
+who_waits_for_nobody_is_at_its_end_again(void **state)
+{
+	struct bench *b = *state;
+	struct ending end = { NULL, 0 };
+	struct relay_link *link = &fake.link[0];
+	static const enum verdict refused[] = { VERDICT_FAILED };
+	queue_id id = submit(b, 1);
+
+	sched_on_end(b->sched, on_over, on_late, &end);
+	make_ready(b, link);
+	finish(b, link, refused);
+	assert_non_null(end.entry);
+	assert_null(end.entry->no_report);
+	assert_string_equal(end.entry->envelope.recipient[0].last.peer,
+	    "mx[192.0.2.1]:587");
+	entry_close(end.entry);
+	end.entry = NULL;
+	sched_add(b->sched, id, 0);
+	turn(b);
+	turn(b);
+	assert_non_null(end.entry);
+	assert_true(end.entry->id == id);
+	entry_close(end.entry);
+}
+
+static void
+delay_is_told_when_it_has_lasted(void **state)
+{
+	struct bench *b = *state;
+	struct ending end = { NULL, 0 };
+	struct relay_link *link = &fake.link[0];
+
+	b->config.delay_warning = 3600;
+	sched_on_end(b->sched, on_over, on_late, &end);
+	(void)submit(b, 1);
+	make_ready(b, link);
+	finish(b, link, deferred);
+	assert_int_equal(end.late, 0);
+	advance(b, 3600 * 1000);
+	finish(b, link, deferred);
+	assert_int_equal(end.late, 1);
 }
 
 static void
@@ -752,7 +847,10 @@ main(void)
 		T(an_untried_message_goes_again_after_the_pause),
 		T(a_refused_message_waits_by_its_own_retries),
 		T(recipients_are_split_and_only_the_deferred_one_is_retried),
-		T(an_old_message_fails_only_by_a_failure_of_its_own),
+		T(an_old_message_that_is_refused_for_now_has_failed),
+		T(J13_who_waits_for_a_relay_for_too_long_has_failed),
+		T(who_waits_for_nobody_is_at_its_end_again),
+		T(delay_is_told_when_it_has_lasted),
 		T(a_flush_lifts_the_pause_and_tries_all),
 		T(the_spool_is_read_once),
 		T(a_stop_waits_for_what_is_in_flight),
