@@ -208,6 +208,8 @@ reload(void *arg, struct buf *error)
 		return;
 	}
 	sched_configure(d->sched, config);
+	bounce_configure(d->bounce, config);
+	sweep_configure(d->sweep, config);
 	control_configure(d->control, config);
 	config_release(d->config);
 	d->config = config;
@@ -273,6 +275,8 @@ make_parts(struct relayd *d)
 		return EX_SOFTWARE;
 	d->sched = sched_new(d->loop, d->queue, d->connector, d->config);
 	d->submit = submit_new(d->loop, d->queue, d->sched, d->config);
+	d->bounce =
+	    bounce_new(d->loop, d->queue, d->sched, d->submit, d->config);
 	return EX_OK;
 }
 
@@ -284,6 +288,7 @@ run(struct relayd *d)
 	    loop_signal(d->loop, SIGHUP, on_hangup, d) == -1)
 		return startup_fail(EX_OSERR, "signals can't be handled");
 	sched_start(d->sched);
+	d->sweep = sweep_new(d->loop, d->queue, d->config);
 	log_info(NULL, "relayd " RELAYD_VERSION " started as uid %d",
 	    (int)getuid());
 	system_notify("READY=1");
@@ -349,6 +354,8 @@ release(struct relayd *d)
 	control_free(d->control);
 	while (d->queue != NULL && queue_sync(d->queue))
 		; /* whoever waits for it is still there */
+	sweep_free(d->sweep);
+	bounce_free(d->bounce);
 	submit_free(d->submit);
 	sched_free(d->sched);
 	connector_free(d->connector);

@@ -427,6 +427,7 @@ struct queue_info {
 	uint64_t size;
 	unsigned attempts;
 	int64_t next_ms;
+	int64_t changed_ms; /* wall clock: the file was written to */
 	char reason[512];
 	struct envelope envelope; /* only with QUEUE_WALK_ENVELOPE */
 };
@@ -682,6 +683,29 @@ void submit_listeners(const struct submit *s, struct strings *out);
 
 /* ---- control.c: the control socket ----------------------------------------- */
 
+/* ---- bounce.c: what becomes of a message that was not sent to all ---------- */
+
+struct bounce;
+/* Takes over what sched_on_end() tells: writes reports (RFC 3464), or keeps in
+ * failed/ what nobody may be told of. */
+struct bounce *bounce_new(struct loop *l, struct queue *q, struct sched *sched,
+    struct submit *submit, struct config *config);
+void bounce_configure(struct bounce *b, struct config *config);
+void bounce_free(struct bounce *b); /* before the others */
+/* Is a report about it being stored, with which it will go? */
+bool bounce_has(const struct bounce *b, queue_id id);
+/* Return it to its sender now, wherever it is; it leaves once the report is
+ * stored.  -1: errno, as queue_look(); EDESTADDRREQ: nobody to tell; EPERM:
+ * the report would be refused; EAGAIN: not now; EBUSY: it is under way. */
+int bounce_now(struct bounce *b, queue_id id);
+
+/* ---- sweep.c: failed/ does not grow for ever ------------------------------- */
+
+struct sweep;
+struct sweep *sweep_new(struct loop *l, struct queue *q, struct config *config);
+void sweep_configure(struct sweep *s, struct config *config);
+void sweep_free(struct sweep *s);
+
 struct control;
 /* What control.c reports on and acts upon; everything is borrowed. */
 struct control_parts {
@@ -689,6 +713,7 @@ struct control_parts {
 	struct queue *queue;
 	struct sched *sched;
 	struct submit *submit;
+	struct bounce *bounce;
 	void (*reload)(void *arg, struct buf *error); /* error empty: done */
 	void *arg;
 };

@@ -191,9 +191,9 @@ make_envelope(struct again *a)
 
 /* ---- content ---- */
 
-/* Read at least the header into text; where it ends and the body begins. */
-static int
-read_header(struct entry *e, struct buf *text, size_t *header, size_t *body)
+int
+intake_read_header(struct entry *e, struct buf *text, size_t *header,
+    size_t *body)
 {
 	size_t scanned = 0;
 	ssize_t n;
@@ -232,7 +232,7 @@ write_message(struct again *a, struct queue *q)
 	size_t header, body;
 	int ret, error;
 
-	ret = read_header(a->entry, &text, &header, &body);
+	ret = intake_read_header(a->entry, &text, &header, &body);
 	if (ret == 0) {
 		rewrite_header_again(a->rules, a->change, a->change_count,
 		    span_first(buf_span(&text), header), &fields);

@@ -235,7 +235,7 @@ int
 startup_control(struct relayd *d, void (*reload)(void *, struct buf *))
 {
 	const struct control_parts parts = { d->loop, d->queue, d->sched,
-		d->submit, reload, d };
+		d->submit, d->bounce, reload, d };
 	struct buf address = { NULL, 0, 0 }, error = { NULL, 0, 0 };
 	int fd, ret = EX_OK;
 

@@ -25,6 +25,8 @@ struct relayd {
 	struct connector *connector;
 	struct sched *sched;
 	struct submit *submit;
+	struct bounce *bounce;
+	struct sweep *sweep;
 	struct control *control;
 	struct activated activated[ACTIVATED_MAX];
 	size_t activated_count;

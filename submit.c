@@ -268,6 +268,12 @@ submit_message(struct submit *s, const char *sender, const char *recipient,
 	return refusal;
 }
 
+struct intake *
+submit_intake(struct submit *s)
+{
+	return s->all.intake;
+}
+
 int
 submit_requeue(struct submit *s, queue_id id)
 {

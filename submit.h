@@ -1,6 +1,6 @@
 /*
- * The parts of the submission side; between listen.c, intake.c, session.c and
- * submit.c only (listen_unix() is in relayd.h).
+ * The parts of the submission side; between listen.c, intake.c, session.c,
+ * submit.c and bounce.c only (listen_unix() is in relayd.h).
  */
 #ifndef SUBMIT_H
 #define SUBMIT_H
@@ -97,7 +97,16 @@ const char *draft_sender(const struct draft *d); /* as given */
 
 /* ---- requeue.c ---- */
 
+/* Read at least the header section of e, from where it stands, into text; how
+ * long it is, and where the body begins.  -1: errno. */
+int intake_read_header(struct entry *e, struct buf *text, size_t *header,
+    size_t *body);
+
 int intake_requeue(struct intake *in, queue_id id); /* see submit_requeue() */
+
+/* ---- submit.c ---- */
+
+struct intake *submit_intake(struct submit *s);
 
 /* ---- session.c: the dialogue with one client ------------------------------ */
 

@@ -5,6 +5,8 @@
  */
 #include "spool.h"
 
+#include <sys/stat.h>
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -91,10 +93,13 @@ load(struct queue_walk *w, const char *name)
 	struct spool_head head = { .content_octets = 0 };
 	struct spool_state state = { .attempts = 0 };
 	const char *why = NULL;
+	struct stat st;
 	int fd = spool_open(w->queue, w->place, name, O_RDONLY, &why);
 
 	if (fd != -1)
 		why = spool_load(fd, info->id, &head, &state, envelope);
+	if (fd != -1 && fstat(fd, &st) == 0)
+		info->changed_ms = (int64_t)st.st_mtim.tv_sec * 1000;
 	fd_close(&fd);
 	if (why != NULL && *why == '\0') {
 		if (!is_there(w))

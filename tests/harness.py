@@ -134,7 +134,11 @@ class Daemon:
         if self.trace:
             trace = self.directory / f"trace.{len(self._traces)}"
             self._traces.append(trace)
-            command = ["strace", *durable.STRACE,
+            options = [one for one in durable.STRACE
+                       # With this, strace injects no signals.
+                       if one != "--seccomp-bpf" or
+                       not any("signal=" in fault for fault in inject)]
+            command = ["strace", *options,
                        *(f"--inject={one}" for one in inject),
                        "-o", str(trace), *command]
             # The leak check does not work under ptrace; and what has been
@@ -209,6 +213,29 @@ class Daemon:
                 lambda: len(found()) >= count, timeout), \
                 f"no log line {pattern!r}:\n" + "\n".join(self.log[-40:])
             return found()[count - 1]
+
+    def wait_log_or_end(self, pattern, timeout=TIMEOUT):
+        """Until a line matches, or the daemon has ended."""
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: self._ended or any(re.search(pattern, line)
+                                           for line in self.log), timeout), \
+                f"no log line {pattern!r}:\n" + "\n".join(self.log[-40:])
+
+    @property
+    def ended(self):
+        return self._ended
+
+    def expect_killed(self):
+        """A fault that strace injects has killed it."""
+        self._killed = True
+        assert self.wait_end() == -signal.SIGKILL
+
+    def wait(self, condition, timeout=TIMEOUT):
+        """Until condition() is true; it is looked at after each log line."""
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout), \
+                "\n".join(self.log[-40:])
 
     @property
     def port(self):

@@ -10,7 +10,7 @@ TOP = HERE.parent
 DAEMON = [path for path in sorted(TOP.glob("*.c"))
           if not path.name.startswith(("relayctl", "sendmail", "log"))]
 CALL = re.compile(r'log_(info|warning|error)\(\s*[^;"]*?'
-                  r'((?:"(?:relayd|smtpd|pickup|cleanup|qmgr|smtp)"|NULL|'
+                  r'((?:"(?:smtpd|pickup|cleanup|qmgr|smtp|bounce)"|NULL|'
                   r'log_part\(s\)),\s*)((?:"(?:\\.|[^"\\])*"\s*|'
                   r'RELAYD_VERSION\s*)+)')
 

@@ -122,7 +122,7 @@ def test_H23_partly_failed_hold_and_release(daemon, host):
     assert daemon.sendmail("bad@example.org", "good@example.org",
                            data=b"one").returncode == 0
     name = daemon.wait_log(r"smtp\[\d+\]: (\w+): .*status=deferred")[1]
-    assert daemon.queued() == [name, name]      # in cur/ and in failed/
+    assert daemon.queued() == daemon.queued("cur") == [name]
     assert daemon.relayctl("hold", name).returncode == 0
     assert daemon.queued() == daemon.queued("hold") == [name]
     assert daemon.relayctl("release", name).returncode == 0
@@ -156,7 +156,7 @@ def test_requeue_after_from_and_aliases_have_changed(daemon, host, place):
                        else "450 4.1.8 who are you")
     text = (b"From: root (Cron Daemon)\nTo: root, x@example.org\n"
             b"Subject: disk\nMessage-ID: <1@web1>\n\none\n.\nlast\n")
-    assert daemon.sendmail("-t", data=text).returncode == 0
+    assert daemon.sendmail("-N", "never", "-t", data=text).returncode == 0
     name = daemon.wait_log(r"qmgr\[\d+\]: (\w+): from=")[1]
     daemon.wait_log("kept in failed/" if place == "failed"
                     else "status=deferred")

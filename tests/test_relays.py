@@ -110,7 +110,7 @@ def test_I58_what_one_relay_refuses_is_not_tried_at_the_next(
     daemon = make_daemon(relays=[("second", second, {})]).start()
     send(daemon, "one")
     daemon.wait_log("status=bounced")
-    daemon.wait_log("kept in failed/")
+    daemon.wait_log("sender non-delivery notification")
     assert second.messages == []
 
 
