@@ -1,5 +1,6 @@
 /*
- * What the operator does to chosen messages: hold, release, requeue, delete.
+ * What the operator does to chosen messages: hold, release, requeue, delete,
+ * bounce.
  *
  * The messages are named by their ids, or sought in the spool first, since it
  * changes under the hands of what is done.  Both go in slices, so that mail
@@ -50,7 +51,16 @@ erase(struct control *control, queue_id id)
 	return queue_delete(control->parts.queue, id);
 }
 
+static int
+bounce(struct control *control, queue_id id)
+{
+	return bounce_now(control->parts.bounce, id);
+}
+
 static const struct operation operations[] = {
+	{ "bounce", "bounced", "no such message",
+	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_HOLD) | IN(PLACE_FAILED),
+	    5, bounce },
 	{ "delete", "deleted", "no such message",
 	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_HOLD) | IN(PLACE_FAILED),
 	    50, erase },
@@ -76,6 +86,8 @@ reason(const struct operation *o, int error)
 	if (error == EPERM)
 		return "one of its recipients would be refused now; see "
 		       "relayctl explain";
+	if (error == EDESTADDRREQ)
+		return "it has no sender who wants to be told";
 	if (error == EALREADY)
 		return "nobody is left to send it to";
 	return strerror(error);
@@ -91,7 +103,8 @@ operate(struct client *c, queue_id id)
 
 	queue_id_text(id, name);
 	errno = EBUSY;
-	if (sched_is_active(p->sched, id) || o->act(c->control, id) == -1) {
+	if (sched_is_active(p->sched, id) || bounce_has(p->bounce, id) ||
+	    o->act(c->control, id) == -1) {
 		/* One that was found may have been delivered meanwhile. */
 		if (errno == ENOENT && c->filter.id_count == 0)
 			return;

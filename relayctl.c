@@ -236,11 +236,12 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "queue", run_queue },
 		{ "release", relayctl_operate },
 		{ "requeue", relayctl_operate },
+		{ "bounce", relayctl_operate },
 		{ "reload", run_reload },
 		{ "status", run_status },
 		{ "test", run_test },
 	};
-	static const char *const later[] = { "bounce", "config", "dkim-genkey",
+	static const char *const later[] = { "config", "dkim-genkey",
 		"healthcheck", "import", "log", "metrics", "oauth2-login",
 		"set", "show" };
 	size_t i;

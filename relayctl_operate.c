@@ -1,6 +1,6 @@
 /*
  * The verbs that do something to messages: flush, hold, release, requeue,
- * delete.  Arguments are checked here; the daemon does the work (operate.c).
+ * delete, bounce.  Arguments are checked here; the daemon does the work (operate.c).
  */
 #include "relayctl.h"
 

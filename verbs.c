@@ -307,6 +307,7 @@ client_run(struct client *c)
 		{ "queue", run_queue, true },
 		{ "release", client_operate, false },
 		{ "requeue", client_operate, false },
+		{ "bounce", client_operate, false },
 		{ "reload", run_reload, false },
 		{ "status", run_status, true },
 		{ "test", run_test, false },

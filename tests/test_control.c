@@ -6,6 +6,7 @@
  * wrap: sched_status sched_relay_status submit_message submit_listeners
  * wrap: submit_status queue_is_failing queue_has_room queue_release
  * wrap: queue_hold queue_delete sched_is_active sched_forget submit_requeue
+ * wrap: bounce_has bounce_now
  * wrap: queue_walk_new queue_walk_next queue_walk_free
  * wrap: config_hold config_release getsockopt clock_read
  */
@@ -49,6 +50,8 @@ int __wrap_queue_release(struct queue *q, queue_id id);
 int __wrap_queue_hold(struct queue *q, queue_id id);
 int __wrap_queue_delete(struct queue *q, queue_id id);
 int __wrap_submit_requeue(struct submit *s, queue_id id);
+bool __wrap_bounce_has(const struct bounce *b, queue_id id);
+int __wrap_bounce_now(struct bounce *b, queue_id id);
 bool __wrap_sched_is_active(const struct sched *s, queue_id id);
 void __wrap_sched_forget(struct sched *s, queue_id id);
 struct queue_walk *__wrap_queue_walk_new(struct queue *q,
@@ -83,8 +86,9 @@ static struct {
 	sched_observer *observer;
 	void *observer_arg;
 	bool paused;
-	queue_id active; /* is being sent */
-	struct buf done; /* what was asked of others */
+	queue_id active;   /* is being sent */
+	queue_id bouncing; /* its report is being stored */
+	struct buf done;   /* what was asked of others */
 
 	uint64_t messages[PLACES];
 	unsigned walks;   /* open */
@@ -243,6 +247,22 @@ __wrap_submit_requeue(struct submit *s, queue_id id)
 	(void)s;
 	(void)operated("requeue", id);
 	errno = EPERM;
+	return id % 2 == 1 ? 0 : -1;
+}
+
+bool
+__wrap_bounce_has(const struct bounce *b, queue_id id)
+{
+	(void)b;
+	return id == world.bouncing;
+}
+
+int
+__wrap_bounce_now(struct bounce *b, queue_id id)
+{
+	(void)b;
+	(void)operated("bounce", id);
+	errno = EDESTADDRREQ;
 	return id % 2 == 1 ? 0 : -1;
 }
 
@@ -853,6 +873,13 @@ an_operation_is_done_to_the_messages_named(void **state)
 		    "refused now; see relayctl explain\n"
 		    "o1 message requeued\nx1\n",
 		    "requeue 1\nforget 1\nadd 1\nrequeue 2\n" },
+		{ "bounce|000000000001|000000000002|000000000007",
+		    "erelayctl: 000000000002: it has no sender who wants to be "
+		    "told\n"
+		    "erelayctl: 000000000007: it is being sent, or some of its "
+		    "recipients wait\n"
+		    "o1 message bounced\nx1\n",
+		    "bounce 1\nforget 1\nbounce 2\n" },
 		{ "hold|000000000001|000000000005", "o2 messages held\nx0\n",
 		    "hold 1\nforget 1\nhold 5\nforget 5\n" },
 		{ "delete|000000000003",
@@ -864,6 +891,7 @@ an_operation_is_done_to_the_messages_named(void **state)
 
 	(void)state;
 	world.active = 3;
+	world.bouncing = 7;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		assert_answer(request(0, cases[i].words), cases[i].answer);
 		assert_done(cases[i].done);
