@@ -59,8 +59,7 @@ spool_open(const struct queue *q, enum queue_place place, const char *name,
 	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd == -1)
 		return -1;
-	if (fstat(fd, &st) == 0 &&
-	    (*why = what_is_wrong(q, &st)) == NULL) {
+	if (fstat(fd, &st) == 0 && (*why = what_is_wrong(q, &st)) == NULL) {
 		*why = "";
 		return fd;
 	}
@@ -259,10 +258,13 @@ entry_mark(struct entry *e, size_t recipient, enum recipient_state state)
 static void
 put_note(struct entry *e, struct span line)
 {
+	uint64_t used = e->notes_at - (e->content_at + e->size + SPOOL_END);
 	char name[QUEUE_ID_MAX];
 
-	if (pwrite(e->fd, line.data, line.len, (off_t)e->notes_at) ==
-	    (ssize_t)line.len) {
+	errno = EFBIG;
+	if (used + line.len <= SPOOL_NOTES_MAX &&
+	    pwrite(e->fd, line.data, line.len, (off_t)e->notes_at) ==
+		(ssize_t)line.len) {
 		e->notes_at += line.len;
 		e->unsynced = true;
 		return;

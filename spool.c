@@ -570,6 +570,8 @@ check_end(int fd, const struct spool_head *h)
 	spool_format_end(h->id, wanted);
 	if (memcmp(end, wanted, SPOOL_END) != 0)
 		return "its end mark is missing";
+	if ((uint64_t)st.st_size > at + SPOOL_END + SPOOL_NOTES_MAX)
+		return "too much follows its end mark";
 	got = spool_read_at(fd, &next, 1, at + SPOOL_END);
 	if (got == 1 && memchr("nw", next, 3) == NULL) /* NUL: torn */
 		return "something follows its end mark";

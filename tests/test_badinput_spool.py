@@ -150,8 +150,10 @@ PLANTED = {
     "H2-envelope": (changed(lambda good: good[:ENVELOPE_AT + 9]), SHORT),
     "H2-body": (changed(lambda good: good[:-40]), SHORT),
     "H2-end": (changed(lambda good: good[:-1]), SHORT),
-    "H3-octet": (changed(lambda good: good + b"\n"), SHORT),
-    "H3-twice": (changed(lambda good: good + good), SHORT),
+    "H3-octet": (changed(lambda good: good + b"\n"),
+                 "something follows its end mark"),
+    "H3-twice": (changed(lambda good: good + good),
+                 "something follows its end mark"),
     "H4": (changed(lambda good: bytes(len(good))), NONE),
     "H5-envelope": (flipped(lambda good: good.index(b"you@")),
                     "its envelope does not match its checksum"),
@@ -184,7 +186,7 @@ PLANTED = {
                 "its owner may not read and write it"),
     "H14-0666": (lambda path, good: put(path, good, 0o666),
                  "others may read or write it"),
-    "H15": (sparse, SHORT),
+    "H15": (sparse, "too much follows its end mark"),
 }
 
 

@@ -598,6 +598,29 @@ marks_and_attempts_survive_a_restart(void **state)
 	entry_close(e);
 }
 
+/* A message that is refused for ever stays one of ours. */
+static void
+notes_end_at_their_limit(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, "body\r\n");
+	struct entry *e = queue_take(s->queue, id);
+	char reply[LIMIT_REPLY_KEPT];
+	size_t i;
+
+	memset(reply, 'x', sizeof(reply) - 1);
+	reply[sizeof(reply) - 1] = '\0';
+	recipient_diagnose(&e->envelope.recipient[0], "4.0.0", "mx", reply, 1);
+	for (i = 0; i < SPOOL_NOTES_MAX / sizeof(reply) + 2; i++)
+		entry_diagnosed(e, 0);
+	entry_close(e);
+	reopen(s);
+	e = queue_take(s->queue, id);
+	assert_non_null(e);
+	assert_string_equal(e->envelope.recipient[0].last.reply, reply);
+	entry_close(e);
+}
+
 /* Of a recipient the last one counts; what a crash has torn is none. */
 static void
 what_was_said_of_a_recipient_survives_a_restart(void **state)
@@ -1161,6 +1184,7 @@ main(void)
 		T(a_taken_message_tells_what_its_content_has),
 		T(the_parameters_of_dsn_survive_a_restart_and_marks),
 		T(marks_and_attempts_survive_a_restart),
+		T(notes_end_at_their_limit),
 		T(what_was_said_of_a_recipient_survives_a_restart),
 		T(a_released_message_waits_for_its_failed_recipients),
 		T(a_replaced_message_has_its_new_content_and_states),
