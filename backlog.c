@@ -283,19 +283,27 @@ oldest_of(const struct due_heap *h, queue_id oldest)
 }
 
 queue_id
+backlog_oldest_active(const struct backlog *b)
+{
+	queue_id oldest = UINT64_MAX;
+	const struct job *j;
+
+	for (j = b->active; j != NULL; j = j->next) {
+		if (j->entry->id < oldest)
+			oldest = j->entry->id;
+	}
+	return oldest;
+}
+
+queue_id
 backlog_oldest(const struct backlog *b)
 {
-	queue_id oldest = oldest_of(&b->waiting, UINT64_MAX);
-	const struct job *j;
+	queue_id oldest = oldest_of(&b->waiting, backlog_oldest_active(b));
 	size_t i;
 
 	for (i = 0; i < b->pool_count; i++) {
 		oldest = oldest_of(&b->pool[i]->ready, oldest);
 		oldest = oldest_of(&b->pool[i]->parked, oldest);
-	}
-	for (j = b->active; j != NULL; j = j->next) {
-		if (j->entry->id < oldest)
-			oldest = j->entry->id;
 	}
 	return oldest;
 }

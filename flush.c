@@ -90,12 +90,16 @@ void
 sched_status(const struct sched *s, struct sched_status *status)
 {
 	queue_id oldest = backlog_oldest(&s->backlog);
+	queue_id active = backlog_oldest_active(&s->backlog);
 
 	*status = (struct sched_status){ .reading = s->walk != NULL,
 		.waiting = backlog_waiting(&s->backlog),
 		.active = s->backlog.active_count,
 		.oldest_ms =
-		    oldest == UINT64_MAX ? 0 : queue_id_time_ms(oldest) };
+		    oldest == UINT64_MAX ? 0 : queue_id_time_ms(oldest),
+		.oldest_active_ms =
+		    active == UINT64_MAX ? 0 : queue_id_time_ms(active),
+		.started_ms = s->started_wall_ms };
 }
 
 bool

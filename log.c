@@ -30,9 +30,10 @@ enum where { TO_STDERR, TO_JOURNAL_STDERR, TO_SYSLOG };
 static struct {
 	enum where where;
 	enum log_level threshold;
-	int fd; /* of /dev/log; -1: not connected */
-	unsigned long lost;
-} log_state = { TO_STDERR, LOG_LEVEL_INFO, -1, 0 };
+	int fd;             /* of /dev/log; -1: not connected */
+	unsigned long lost; /* not reported yet */
+	uint64_t lost_ever;
+} log_state = { TO_STDERR, LOG_LEVEL_INFO, -1, 0, 0 };
 
 static const struct {
 	const char *word;
@@ -215,8 +216,10 @@ static void PRINTF_LIKE(3, 0)
 		if (put_line(LOG_WARNING, NULL, "warning: ", note))
 			log_state.lost = 0;
 	}
-	if (!put_line(levels[level].priority, part, levels[level].word, text))
+	if (!put_line(levels[level].priority, part, levels[level].word, text)) {
 		log_state.lost++;
+		log_state.lost_ever++;
+	}
 	errno = saved;
 }
 
@@ -267,4 +270,10 @@ log_debug(const char *part, const char *format, ...)
 	va_start(ap, format);
 	put(LOG_LEVEL_DEBUG, part, format, ap);
 	va_end(ap);
+}
+
+uint64_t
+log_lost(void)
+{
+	return log_state.lost_ever;
 }

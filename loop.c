@@ -48,6 +48,8 @@ struct loop {
 	struct call on_turn_end[TURN_HANDLERS];
 	size_t on_turn_end_count;
 	struct instant now;
+	struct histogram turns; /* without the waiting */
+	bool turned;
 	bool hurry;
 	bool stop;
 };
@@ -294,14 +296,24 @@ loop_now(const struct loop *l)
 	return l->now;
 }
 
+const struct histogram *
+loop_turns(const struct loop *l)
+{
+	return &l->turns;
+}
+
 int
 loop_turn(struct loop *l)
 {
 	struct epoll_event events[EVENTS_A_TURN];
+	int64_t began_ms = l->now.mono_ms;
 	int i, n;
 	size_t k;
 
 	clock_read(&l->now);
+	if (l->turned)
+		histogram_add(&l->turns, l->now.mono_ms - began_ms);
+	l->turned = true;
 	n = epoll_wait(l->epoll, events, EVENTS_A_TURN, wait_ms(l));
 	if (n == -1 && errno != EINTR)
 		return -1;

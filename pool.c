@@ -121,5 +121,6 @@ pool_status(const struct pool *p, struct instant now,
 		.tls = p->tls,
 		.sent = p->counts.sent,
 		.deferred = p->counts.deferred,
-		.failed = p->counts.failed };
+		.failed = p->counts.failed,
+		.delay = &p->counts.delay };
 }

@@ -245,6 +245,17 @@ queue_lacks(const struct queue *q)
 	return what;
 }
 
+int
+queue_free_octets(const struct queue *q, uint64_t *octets)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(q->top, &fs) == -1)
+		return -1;
+	*octets = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return 0;
+}
+
 bool
 queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free)
 {
@@ -534,6 +545,7 @@ bool
 queue_sync(struct queue *q)
 {
 	struct msg *group = q->group, *last = NULL, *m = group;
+	struct instant began, ended;
 	size_t n;
 
 	if (group == NULL)
@@ -544,13 +556,22 @@ queue_sync(struct queue *q)
 	last->next = NULL;
 	if (q->group == NULL)
 		q->group_end = &q->group;
+	clock_read(&began);
 	sync_group(q, group);
+	clock_read(&ended);
+	histogram_add(&q->commits, ended.mono_ms - began.mono_ms);
 	while (group != NULL) {
 		m = group;
 		group = m->next;
 		tell(m);
 	}
 	return q->group != NULL;
+}
+
+const struct histogram *
+queue_commits(const struct queue *q)
+{
+	return &q->commits;
 }
 
 bool

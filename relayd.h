@@ -57,6 +57,7 @@ void log_error(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_warning(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_info(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_debug(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
+uint64_t log_lost(void); /* lines that could not be written, since start */
 
 /* ---- buf.c: bytes that know their length -------------------------------- */
 
@@ -141,6 +142,17 @@ enum { DATE_MAX = 40 };
 /* RFC 5322, 3.3: "Tue, 24 Nov 2026 05:14:29 +0000", local zone. */
 void date_format(char out[DATE_MAX], int64_t wall_ms);
 
+/* How often something took how long, in milliseconds.  All zero is empty. */
+enum { HISTOGRAM_BUCKETS = 21 };
+struct histogram {
+	uint64_t bucket[HISTOGRAM_BUCKETS]; /* up to the bound, and over the
+					       bound before */
+	uint64_t count;
+	int64_t sum_ms, longest_ms;
+};
+int64_t histogram_bound_ms(size_t bucket);
+void histogram_add(struct histogram *h, int64_t ms);
+
 int fd_nonblocking(int fd);
 void fd_close(int *fd); /* closes unless -1; *fd = -1; keeps errno */
 int write_all(int fd, struct span s); /* EINTR and short writes handled */
@@ -196,6 +208,7 @@ int loop_signal(struct loop *l, int signo, void (*handler)(void *arg), void *arg
 void loop_at_turn_end(struct loop *l, void (*handler)(void *arg), void *arg);
 void loop_hurry(struct loop *l); /* the next turn does not wait */
 struct instant loop_now(const struct loop *l); /* read once per turn */
+const struct histogram *loop_turns(const struct loop *l); /* how long each took */
 int loop_run(struct loop *l);	/* until loop_stop(): 0; -1 if waiting fails */
 int loop_turn(struct loop *l);	/* one turn (tests) */
 void loop_stop(struct loop *l);
@@ -324,6 +337,7 @@ void queue_close(struct queue *q);
 const char *queue_lacks(const struct queue *q);
 /* Is there room for a message of so many octets above min_free? */
 bool queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free);
+int queue_free_octets(const struct queue *q, uint64_t *octets);
 
 /* A message on its way in. */
 struct msg;
@@ -358,6 +372,7 @@ void queue_commit(struct msg *m, queue_committed *handler, void *arg);
 /* Make this turn's commits durable, together, at most a group at a time;
  * called at its end.  True: more wait, so the next turn is to come at once. */
 bool queue_sync(struct queue *q);
+const struct histogram *queue_commits(const struct queue *q); /* a group each */
 /* Syncs failed three times in a row: for half a minute, accept nothing. */
 bool queue_is_failing(const struct queue *q);
 /* Marks, moves and removals wait for queue_sync_marks(), within a second. */
@@ -622,12 +637,15 @@ struct sched_relay_status {
 	int64_t sent_wall_ms;	/* last success; 0: never */
 	const char *tls;	/* of the last connection; "" in clear, none yet */
 	uint64_t sent, deferred, failed; /* recipients, since start */
+	const struct histogram *delay; /* of those sent, since they arrived */
 };
 
 struct sched_status {
 	bool reading;	       /* the spool is still being read */
 	size_t waiting, active; /* messages; active: in flight */
 	int64_t oldest_ms;     /* wall clock arrival of the oldest; 0: none */
+	int64_t oldest_active_ms; /* of those in flight */
+	int64_t started_ms;    /* wall clock, of sched_start() */
 };
 void sched_status(const struct sched *s, struct sched_status *status);
 /* index from 0; false: no such relay. */

@@ -51,6 +51,7 @@ void job_free(struct job *j); /* closes the entry if it is still there */
 
 struct settle_counts {
 	uint64_t sent, deferred, failed;
+	struct histogram delay; /* of those sent, since they arrived */
 };
 
 /* Where a delivery ended. */
@@ -307,6 +308,7 @@ bool backlog_has(const struct backlog *b, queue_id id); /* active or not */
 bool backlog_drop(struct backlog *b, queue_id id);      /* false: not waiting */
 size_t backlog_waiting(const struct backlog *b);
 queue_id backlog_oldest(const struct backlog *b); /* UINT64_MAX: none */
+queue_id backlog_oldest_active(const struct backlog *b);
 void backlog_set_pools(struct backlog *b, struct pool **pool, size_t count);
 void backlog_clear(struct backlog *b); /* frees all but the pools */
 

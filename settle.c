@@ -192,6 +192,8 @@ apply(const struct settle_scene *scene, struct job *j,
 	case VERDICT_SENT:
 		r->state = RECIPIENT_SENT;
 		scene->counts->sent++;
+		histogram_add(&scene->counts->delay,
+		    scene->now.wall_ms - j->entry->envelope.arrived_ms);
 		log_verdict(scene, j, dr, "sent");
 		if (is_to_be_told(j, r))
 			diagnose(scene, r, dr);

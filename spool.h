@@ -101,6 +101,7 @@ struct queue {
 	struct msg **group_end;
 	unsigned failures;        /* syncs failed in a row */
 	int64_t failing_until_ms; /* monotonic */
+	struct histogram commits; /* the time that a group's sync takes */
 	bool unsynced[PLACES];    /* removals and moves since the last sync */
 	int *mark_fd;             /* files with marks to sync, then to close */
 	size_t mark_count;

@@ -54,6 +54,36 @@ date_format(char out[DATE_MAX], int64_t wall_ms)
 	    offset / 60 % 100, offset % 60);
 }
 
+/* ---- how long things take ---- */
+
+/* From a sync of a fast disk to the usual lifetime of a message. */
+static const int64_t bounds_ms[HISTOGRAM_BUCKETS] = { 1, 2, 5, 10, 20, 50, 100,
+	200, 500, 1000, 2000, 5000, 10000, 30000, 60000, 300000, 900000,
+	3600000, 21600000, 86400000, 432000000 };
+
+int64_t
+histogram_bound_ms(size_t bucket)
+{
+	return bounds_ms[bucket];
+}
+
+void
+histogram_add(struct histogram *h, int64_t ms)
+{
+	size_t i = 0;
+
+	if (ms < 0)
+		ms = 0; /* the clock was set back */
+	while (i < HISTOGRAM_BUCKETS && ms > bounds_ms[i])
+		i++;
+	if (i < HISTOGRAM_BUCKETS)
+		h->bucket[i]++;
+	h->count++;
+	h->sum_ms += ms;
+	if (ms > h->longest_ms)
+		h->longest_ms = ms;
+}
+
 /* ---- descriptors and files ---- */
 
 int

@@ -63,10 +63,39 @@ rates_are_read_or_refused(void **state)
 	assert_false(parse_rate((struct span){ "1/\0", 3 }, &(double){ 0 }));
 }
 
+static void
+a_histogram_counts_each_in_the_bucket_of_its_bound(void **state)
+{
+	struct histogram h = { .count = 0 };
+	int64_t last = histogram_bound_ms(HISTOGRAM_BUCKETS - 1), sum = 0;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < HISTOGRAM_BUCKETS; i++) {
+		int64_t bound = histogram_bound_ms(i);
+
+		assert_true(i == 0 || bound > histogram_bound_ms(i - 1));
+		histogram_add(&h, bound);
+		histogram_add(&h, bound);
+		histogram_add(&h, bound + 1); /* is the next one's */
+		sum += 3 * bound + 1;
+	}
+	for (i = 0; i < HISTOGRAM_BUCKETS; i++)
+		assert_int_equal(h.bucket[i], i == 0 ? 2 : 3);
+	assert_int_equal(h.count, 3 * HISTOGRAM_BUCKETS);
+	assert_int_equal(h.sum_ms, sum);
+	assert_int_equal(h.longest_ms, last + 1);
+	histogram_add(&h, -5); /* the clock was set back */
+	assert_int_equal(h.bucket[0], 3);
+	assert_int_equal(h.sum_ms, sum);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+		    a_histogram_counts_each_in_the_bucket_of_its_bound),
 		cmocka_unit_test(rates_are_read_or_refused),
 	};
 
