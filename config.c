@@ -395,6 +395,7 @@ config_release(struct config *c)
 	free(c->origin);
 	free(c->aliases);
 	free(c->local_to);
+	free(c->metrics);
 	free(c->spool);
 	free(c->user);
 	free(c->control);

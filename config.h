@@ -98,6 +98,7 @@ struct config {
 	int64_t delay_warning, failed_lifetime; /* 0: off */
 	char *bounce_to;	/* "": to the sender */
 	char *postmaster;
+	char *metrics;		/* "127.0.0.1:9025"; "": none */
 	enum log_target log;
 	enum log_level log_level;
 	unsigned references;

@@ -107,7 +107,7 @@ const struct config_key config_global_keys[] = {
 	WORD("log_format", NONE, "text", 0, "text", "json"),
 	WORD("log_level", GLOBAL(log_level), "info", LOG_LEVEL_ERROR,
 	    "error warning info debug", ""),
-	LATER("metrics"),
+	TEXT("metrics", GLOBAL(metrics), "", config_check_metrics),
 	BARE("include", KEY_INCLUDE),
 	END,
 };

@@ -89,7 +89,8 @@ const char *config_check_address(struct span value);
 const char *config_check_recipient(struct span value); /* or a local name */
 const char *config_check_name(struct span value);
 const char *config_check_field(struct span value); /* "NAME: VALUE" */
-const char *config_check_block(struct span value); /* to be allowed */
+const char *config_check_block(struct span value);
+const char *config_check_metrics(struct span value); /* to be allowed */
 
 /* A CIDR block or address in another; false too for what is none. */
 bool config_block_within(struct span block, const char *outer);

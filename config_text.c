@@ -227,29 +227,80 @@ config_block_within(struct span block, const char *outer)
 	return true;
 }
 
+static const char *const harmless[] = {
+	"127.0.0.0/8",
+	"10.0.0.0/8", /* RFC 1918 */
+	"172.16.0.0/12",
+	"192.168.0.0/16",
+	"169.254.0.0/16", /* link-local, RFC 3927 */
+	"100.64.0.0/10",  /* CGNAT, RFC 6598 */
+	"::1/128",
+	"fc00::/7", /* ULA, RFC 4193 */
+	"fe80::/10",
+};
+
+static bool
+is_harmless(struct span block)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(harmless) / sizeof(*harmless); i++)
+		if (config_block_within(block, harmless[i]))
+			return true;
+	return false;
+}
+
+void
+config_private_networks(struct strings *blocks)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(harmless) / sizeof(*harmless); i++)
+		strings_add(blocks, span_of(harmless[i]));
+}
+
 /* Whom a listener may serve without a login: nobody on the internet. */
 const char *
 config_check_block(struct span value)
 {
-	static const char *const harmless[] = {
-		"127.0.0.0/8",
-		"10.0.0.0/8", /* RFC 1918 */
-		"172.16.0.0/12",
-		"192.168.0.0/16",
-		"169.254.0.0/16", /* link-local, RFC 3927 */
-		"100.64.0.0/10",  /* CGNAT, RFC 6598 */
-		"::1/128",
-		"fc00::/7", /* ULA, RFC 4193 */
-		"fe80::/10",
-	};
 	struct block unused;
-	size_t i;
 
 	if (!parse_block(value, &unused))
 		return "must be a network (\"10.0.0.0/8\", \"fd00::/8\")";
-	for (i = 0; i < sizeof(harmless) / sizeof(*harmless); i++)
-		if (config_block_within(value, harmless[i]))
-			return NULL;
+	if (is_harmless(value))
+		return NULL;
 	return "reaches beyond loopback and private networks, which needs "
 	       "auth = \"required\": not in this version";
+}
+
+/* Where those who watch may connect; on all addresses of the host, too, for
+ * http.c looks where a peer is. */
+const char *
+config_check_metrics(struct span value)
+{
+	const char *colon = memrchr(value.data, ':', value.len);
+	struct span host = value, port;
+	struct block unused;
+	uint64_t number;
+	bool v6;
+
+	if (colon == NULL)
+		host.len = 0;
+	else
+		host.len = (size_t)(colon - value.data);
+	port = span_from(value, host.len + 1);
+	v6 = host.len > 2 && host.data[0] == '[' &&
+	    host.data[host.len - 1] == ']';
+	if (v6)
+		host = span_first(span_from(host, 1), host.len - 2);
+	if (!parse_number(port, 65535, &number) ||
+	    memchr(host.data, '/', host.len) != NULL ||
+	    (memchr(host.data, ':', host.len) != NULL) != v6 ||
+	    !parse_block(host, &unused))
+		return "must be an address and a port (\"127.0.0.1:9025\", "
+		       "\"[::1]:9025\")";
+	if (is_harmless(host) || span_equal(host, SPAN("0.0.0.0")) ||
+	    span_equal(host, SPAN("::")))
+		return NULL;
+	return "is no address of loopback or a private network";
 }

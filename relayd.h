@@ -261,6 +261,9 @@ int config_password(const struct config_relay *r, struct buf *password,
 bool config_relay_serves(const struct config_relay *r, struct span sender);
 /* How long a message with this envelope sender is tried. */
 int64_t config_lifetime_ms(const struct config *c, const char *sender);
+/* The networks that are no one else's: loopback, private, link-local. */
+void config_private_networks(struct strings *blocks);
+
 void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
     but the aliases */
 

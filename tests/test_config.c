@@ -411,7 +411,10 @@ E6_to_E22_bad_keys_and_values_are_told(void **state)
 		{ "relay \"a b\" { host = h }",
 		    "1: relay.a b: |must be a name" },
 		{ RELAY "dkim \"x\" { selector = a }", "2: dkim.x: |version" },
-		{ RELAY "metrics = \"\"", "2: metrics: |not in this version" },
+		{ RELAY "metrics = \"192.0.2.1:9025\"",
+		    "2: metrics: |no address of loopback or a private" },
+		{ RELAY "metrics = \"127.0.0.1\"",
+		    "2: metrics: |an address and a port" },
 		{ RELAY "log_format = json",
 		    "2: log_format: |\"json\" is not in this version" },
 		{ "relay x { host=h auth = external }",
@@ -636,7 +639,7 @@ all_errors_are_listed_together(void **state)
 	assert_told(f, &f->errors, "3: relay.x.port: |65535");
 	assert_told(f, &f->errors, "4: relay.x.tls: |\"starttls\"");
 	assert_told(f, &f->errors, "6: queue_lifetime: |365d");
-	assert_told(f, &f->errors, "7: metrics: |not in this version");
+	assert_told(f, &f->errors, "7: metrics: |an address and a port");
 	assert_int_equal(count_lines(&f->errors), 5);
 }
 
