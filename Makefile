@@ -41,7 +41,8 @@ LAYERS = log buf util loop \
     spool diagnosis queue entry move walk convert setup conn \
     wire transaction pipeline relay maildir \
     due settle quota window pace pool backlog sched flush \
-    listen intake requeue notice ration reply dialogue session submit bounce sweep report client operate verbs control
+    listen intake requeue notice ration reply dialogue session submit \
+    bounce sweep report http metrics client operate verbs control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp parameters text header aliases
 

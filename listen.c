@@ -531,5 +531,4 @@ listener_accept(struct listener *l, listener_accepted *accepted, void *arg)
 	l->pause.handler = watch_listener;
 	l->pause.arg = l;
 	watch_listener(l);
-	log_info(NULL, "listening on %s", l->bound);
 }

@@ -144,8 +144,9 @@ run_status(const struct ctl *ctl, int argc, char **argv)
 	return STATUS_WRONG;
 }
 
+/* A verb without arguments. */
 static int
-run_reload(const struct ctl *ctl, int argc, char **argv)
+run_plain(const struct ctl *ctl, int argc, char **argv)
 {
 	return argc > 1 ? relayctl_usage()
 			: relayctl_ask_and_print(ctl, argc, argv);
@@ -233,17 +234,17 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "explain", run_explain },
 		{ "flush", relayctl_flush },
 		{ "hold", relayctl_operate },
+		{ "metrics", run_plain },
 		{ "queue", run_queue },
 		{ "release", relayctl_operate },
 		{ "requeue", relayctl_operate },
 		{ "bounce", relayctl_operate },
-		{ "reload", run_reload },
+		{ "reload", run_plain },
 		{ "status", run_status },
 		{ "test", run_test },
 	};
 	static const char *const later[] = { "config", "dkim-genkey",
-		"healthcheck", "import", "log", "metrics", "oauth2-login",
-		"set", "show" };
+		"healthcheck", "import", "log", "oauth2-login", "set", "show" };
 	size_t i;
 
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

@@ -26,6 +26,7 @@ static const char usage_text[] =
     "                                    keep back; back to the queue from\n"
     "                                    hold and failed; rewrite again; remove\n"
     "  status [--json]                   is mail flowing, and if not, why\n"
+    "  metrics                           what is measured, for Prometheus\n"
     "  test [ADDRESS]                    send a message and follow it\n"
     "  reload                            read the configuration again\n";
 

@@ -203,7 +203,9 @@ reload(void *arg, struct buf *error)
 	each_line(&warnings, say_warning);
 	buf_free(&warnings);
 	if (config == NULL || needs_restart(d->config, config, error) ||
+	    metrics_prepare(d->metrics, config, error) == -1 ||
 	    submit_configure(d->submit, config, error) == -1) {
+		metrics_configure(d->metrics, NULL);
 		config_release(config);
 		return;
 	}
@@ -211,6 +213,7 @@ reload(void *arg, struct buf *error)
 	bounce_configure(d->bounce, config);
 	sweep_configure(d->sweep, config);
 	control_configure(d->control, config);
+	metrics_configure(d->metrics, config);
 	config_release(d->config);
 	d->config = config;
 	open_log(d);
@@ -312,6 +315,8 @@ serve(struct relayd *d)
 	if (status == EX_OK)
 		status = startup_listeners(d);
 	if (status == EX_OK)
+		status = startup_metrics(d);
+	if (status == EX_OK)
 		status = startup_become_user(d);
 	if (status == EX_OK)
 		status = run(d);
@@ -352,6 +357,7 @@ release(struct relayd *d)
 	size_t i;
 
 	control_free(d->control);
+	metrics_free(d->metrics);
 	while (d->queue != NULL && queue_sync(d->queue))
 		; /* whoever waits for it is still there */
 	sweep_free(d->sweep);

@@ -269,6 +269,13 @@ report_message(const struct queue_info *info, bool json, struct buf *out)
 
 /* ---- counts of the queue ---- */
 
+static void
+note_oldest(int64_t *oldest_ms, int64_t arrived_ms)
+{
+	if (*oldest_ms == 0 || arrived_ms < *oldest_ms)
+		*oldest_ms = arrived_ms;
+}
+
 void
 report_count(struct report_counts *counts, const struct queue_info *info)
 {
@@ -278,15 +285,16 @@ report_count(struct report_counts *counts, const struct queue_info *info)
 	case PLACE_NEW:
 	case PLACE_CUR:
 		counts->waiting++;
-		if (!info->damaged &&
-		    (counts->oldest_ms == 0 || arrived < counts->oldest_ms))
-			counts->oldest_ms = arrived;
+		if (!info->damaged)
+			note_oldest(&counts->oldest_ms, arrived);
 		break;
 	case PLACE_HOLD:
 		counts->hold++;
+		note_oldest(&counts->oldest_hold_ms, arrived);
 		break;
 	case PLACE_FAILED:
 		counts->failed++;
+		note_oldest(&counts->oldest_failed_ms, arrived);
 		counts->failed_octets += info->size;
 		break;
 	case PLACES:
@@ -505,11 +513,20 @@ report_is_flowing(const struct sched *sched)
 	return paused < count;
 }
 
+const char *
+report_refusal(const struct report_source *s)
+{
+	if (queue_is_failing(s->queue))
+		return "the spool can't be written";
+	return queue_has_room(s->queue, 0, s->config->min_free_space)
+	    ? NULL
+	    : "the spool has less than min_free_space left";
+}
+
 static bool
 is_accepting(const struct report_source *s)
 {
-	return !queue_is_failing(s->queue) &&
-	    queue_has_room(s->queue, 0, s->config->min_free_space);
+	return report_refusal(s) == NULL;
 }
 
 static void
@@ -562,9 +579,7 @@ status_text(const struct report_source *s, struct buf *out)
 	    (long)getpid());
 	if (!is_accepting(s))
 		buf_printf(out, "mail is not accepted: %s\n",
-		    queue_is_failing(s->queue)
-			? "the spool can't be written"
-			: "the spool has less than min_free_space left");
+		    report_refusal(s));
 	buf_add_text(out,
 	    report_is_flowing(s->sched)
 		? "mail is flowing\n"

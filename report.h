@@ -30,8 +30,10 @@ void report_message(const struct queue_info *info, bool json, struct buf *out);
 struct report_counts {
 	uint64_t waiting, active, hold, failed; /* messages */
 	uint64_t failed_octets;
-	int64_t oldest_ms; /* wall clock arrival of the oldest; 0: none */
-	bool reading;      /* there may be more waiting */
+	int64_t oldest_ms; /* wall clock arrival of the oldest that waits; 0:
+			      none */
+	int64_t oldest_hold_ms, oldest_failed_ms; /* the same of the others */
+	bool reading; /* there may be more waiting */
 };
 void report_count(struct report_counts *counts, const struct queue_info *info);
 
@@ -40,6 +42,7 @@ void report_stopped(const struct report_counts *counts, int64_t wall_ms,
     bool json, struct buf *out);
 
 struct report_source {
+	const struct loop *loop; /* for metrics.c */
 	const struct config *config;
 	const struct queue *queue;
 	const struct sched *sched;
@@ -49,6 +52,8 @@ struct report_source {
 };
 /* The status of this daemon; true: all is well. */
 bool report_status(const struct report_source *s, bool json, struct buf *out);
+const char *report_refusal(const struct report_source *s); /* why mail is not
+    accepted; NULL: it is */
 bool report_is_flowing(const struct sched *sched); /* not every relay paused */
 const char *report_advice(enum fault_kind kind);   /* what to do about it */
 

@@ -255,6 +255,21 @@ startup_control(struct relayd *d, void (*reload)(void *, struct buf *))
 	return ret;
 }
 
+int
+startup_metrics(struct relayd *d)
+{
+	struct buf error = { NULL, 0, 0 };
+	int ret = EX_OK;
+
+	d->metrics = metrics_new(d->loop, d->queue, d->sched, d->submit);
+	if (metrics_prepare(d->metrics, d->config, &error) == -1)
+		ret = startup_fail(EX_CONFIG, buf_text(&error));
+	else
+		metrics_configure(d->metrics, d->config);
+	buf_free(&error);
+	return ret;
+}
+
 /* ---- rights and secrets ---- */
 
 /* The secrets are read as the daemon's user, so that what will not work

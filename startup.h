@@ -5,6 +5,7 @@
 #ifndef STARTUP_H
 #define STARTUP_H
 
+#include "metrics.h"
 #include "system.h"
 
 enum { ACTIVATED_MAX = 64 };
@@ -28,6 +29,7 @@ struct relayd {
 	struct bounce *bounce;
 	struct sweep *sweep;
 	struct control *control;
+	struct metrics *metrics;
 	struct activated activated[ACTIVATED_MAX];
 	size_t activated_count;
 	struct timer sync_timer;
@@ -41,6 +43,7 @@ int startup_fail(int status, const char *text);
 int startup_spool(struct relayd *d);
 int startup_control(struct relayd *d, void (*reload)(void *, struct buf *));
 int startup_listeners(struct relayd *d);
+int startup_metrics(struct relayd *d);
 /* What needs root's rights comes first; then they are given up for good. */
 int startup_become_user(struct relayd *d);
 

@@ -80,11 +80,13 @@ submit_session(struct submit *s, int in, int out, uid_t uid,
 /* ---- listeners ---- */
 
 static void
-keep_listener(struct submit *s, struct listener *l)
+begin_listener(struct submit *s, struct listener *l)
 {
 	s->listener = mem_array(s->listener, s->listener_count + 1,
 	    sizeof(struct listener *));
 	s->listener[s->listener_count++] = l;
+	listener_accept(l, on_accepted, s);
+	log_info(NULL, "listening on %s", listener_bound(l));
 }
 
 static struct listener *
@@ -106,8 +108,7 @@ submit_listen(struct submit *s, const struct config_listen *l, int fd,
 
 	if (new == NULL)
 		return -1;
-	keep_listener(s, new);
-	listener_accept(new, on_accepted, s);
+	begin_listener(s, new);
 	return 0;
 }
 
@@ -181,8 +182,7 @@ submit_configure(struct submit *s, struct config *config, struct buf *error)
 		if (old != NULL)
 			listener_configure(old, &config->listen[i]);
 		if (fresh[i] != NULL) {
-			keep_listener(s, fresh[i]);
-			listener_accept(fresh[i], on_accepted, s);
+			begin_listener(s, fresh[i]);
 		}
 	}
 	config_release(s->all.config);

@@ -3,6 +3,7 @@
  * chosen messages (operate.c).
  */
 #include "control.h"
+#include "metrics.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -62,11 +63,13 @@ count_message(struct client *c, const struct queue_info *info)
 	report_count(&c->counts, info);
 }
 
-static void
-counted(struct client *c)
+static struct report_source
+source_of(const struct client *c)
 {
 	const struct control_parts *p = &c->control->parts;
-	struct report_source source = {
+
+	return (struct report_source){
+		.loop = p->loop,
 		.config = c->control->config,
 		.queue = p->queue,
 		.sched = p->sched,
@@ -74,11 +77,17 @@ counted(struct client *c)
 		.counts = c->counts,
 		.wall_ms = loop_now(p->loop).wall_ms,
 	};
+}
+
+static void
+counted(struct client *c)
+{
+	struct report_source source = source_of(c);
 	struct buf text = { NULL, 0, 0 };
 	struct sched_status sched;
 	bool good;
 
-	sched_status(p->sched, &sched);
+	sched_status(source.sched, &sched);
 	source.counts.waiting = sched.waiting;
 	source.counts.active = sched.active;
 	source.counts.oldest_ms = sched.oldest_ms;
@@ -101,6 +110,28 @@ run_status(struct client *c)
 	else
 		client_walk(c, 1u << PLACE_HOLD | 1u << PLACE_FAILED,
 		    count_message, counted);
+}
+
+static void
+measured(struct client *c)
+{
+	struct report_source source = source_of(c);
+	struct buf text = { NULL, 0, 0 };
+
+	metrics_text(&source, true, false, &text);
+	client_say(c, 'o', buf_span(&text));
+	buf_free(&text);
+	client_finish(c, STATUS_GOOD);
+}
+
+static void
+run_metrics(struct client *c)
+{
+	if (c->words.count > 1)
+		client_usage(c);
+	else
+		client_walk(c, 1u << PLACE_HOLD | 1u << PLACE_FAILED,
+		    count_message, measured);
 }
 
 static void
@@ -304,6 +335,7 @@ client_run(struct client *c)
 		{ "delete", client_operate, false },
 		{ "flush", run_flush, false },
 		{ "hold", client_operate, false },
+		{ "metrics", run_metrics, true },
 		{ "queue", run_queue, true },
 		{ "release", client_operate, false },
 		{ "requeue", client_operate, false },
