@@ -241,6 +241,8 @@ def test_what_is_in_flight(watched, watcher, host):
     sent(watched, "a@example.org")
     host.wait_hits(stall)
     assert watcher.values()['relayd_queue_messages{state="active"}'] == 1
+    settled(lambda: watcher.values()[
+        'relayd_queue_oldest_age_seconds{state="active"}'] > 0, True)
     host.mend()
 
 
@@ -394,6 +396,23 @@ def test_reload_that_fails_keeps_the_address(watched, watcher):
         told = watched.relayctl("reload")
     assert told.returncode == 1 and "Address already in use" in told.stdout
     assert watcher.get("/healthz")[0] == 200
+
+
+def test_reload_that_fails_elsewhere_lets_the_new_address_go(watched, watcher):
+    with socket.create_server(("127.0.0.3", 0)) as taken, \
+            socket.create_server(("127.0.0.4", 0)) as free:
+        watched.top["metrics"] = "127.0.0.4:%d" % free.getsockname()[1]
+        watched.write_config()
+        with watched.file.open("a") as file:
+            file.write('listen "127.0.0.3:%d" {\n}\n' %
+                       taken.getsockname()[1])
+        address = free.getsockname()
+        free.close()
+        told = watched.relayctl("reload")
+    assert told.returncode == 1 and "127.0.0.3" in told.stdout
+    assert watcher.get("/healthz")[0] == 200
+    with socket.create_server(address):
+        pass
 
 
 @pytest.mark.root
