@@ -315,6 +315,68 @@ buf_add_escaped(struct buf *b, struct span s)
 	}
 }
 
+/* ---- text from outside in a log line ---- */
+
+/*
+ * Programs that read logs (pflogsumm, fail2ban) find fields by patterns such
+ * as "to=<([^>]*)>, relay=" anywhere in a line.
+ */
+void
+buf_add_value(struct buf *b, struct span s)
+{
+	size_t i, end = b->len + LIMIT_ADDRESS;
+
+	for (i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.data[i];
+		bool plain =
+		    c > ' ' && c <= '~' && strchr("\\,<>()", c) == NULL;
+
+		if (b->len + (plain ? 1 : 4) > end) {
+			buf_add_text(b, "...");
+			return;
+		}
+		if (plain)
+			buf_add_char(b, (char)c);
+		else
+			buf_printf(b, "\\x%02x", c);
+	}
+}
+
+/* Names of fields in log lines of ours. */
+static bool
+is_field(struct span name)
+{
+	static const char *const names[] = { "client", "delay", "delays", "dsn",
+		"from", "helo", "message-id", "nrcpt", "orig_to", "proto",
+		"relay", "size", "status", "to", "uid" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (span_equal_nocase(name, span_of(names[i])))
+			return true;
+	return false;
+}
+
+void
+buf_add_words(struct buf *b, struct span s)
+{
+	size_t i, word = 0; /* where the present one begins */
+
+	for (i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.data[i];
+		bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+		bool field = c == '=' &&
+		    is_field((struct span){ s.data + word, i - word });
+
+		if (c < ' ' || c > '~' || field)
+			buf_printf(b, "\\x%02x", c);
+		else
+			buf_add_char(b, (char)c);
+		if (!letter && c != '_' && c != '-')
+			word = i + 1;
+	}
+}
+
 /* ---- JSON (RFC 8259, section 7) ---- */
 
 void

@@ -412,9 +412,16 @@ find_message_id(struct span header)
 static void
 log_message_id(const struct draft *d, struct span header)
 {
+	struct span id = find_message_id(header);
 	struct buf text = { 0 };
+	bool brackets =
+	    id.len > 1 && id.data[0] == '<' && id.data[id.len - 1] == '>';
 
-	buf_add_escaped(&text, find_message_id(header));
+	if (brackets)
+		id = span_first(span_from(id, 1), id.len - 2);
+	buf_add_text(&text, brackets ? "<" : "");
+	buf_add_value(&text, id);
+	buf_add_text(&text, brackets ? ">" : "");
 	log_info("cleanup", "%s: message-id=%s", d->id, buf_text(&text));
 	buf_free(&text);
 }
@@ -508,7 +515,7 @@ log_queued(const struct draft *d, uint64_t size)
 {
 	struct buf sender = { 0 };
 
-	buf_add_escaped(&sender, span_of(d->envelope.sender));
+	buf_add_value(&sender, span_of(d->envelope.sender));
 	log_info("qmgr", "%s: from=<%s>, size=%llu, nrcpt=%zu (queue active)",
 	    d->id, buf_text(&sender), (unsigned long long)size,
 	    d->envelope.recipient_count);

@@ -120,6 +120,12 @@ struct span buf_span(const struct buf *b);
 const char *buf_text(struct buf *b);
 /* Printable ASCII for a log line: everything else, and '\\', as \xNN. */
 void buf_add_escaped(struct buf *b, struct span s);
+/* The same for a value in a log line: nothing in it ends the value or looks
+ * like a field.  Cut to LIMIT_ADDRESS octets, "..." behind them. */
+void buf_add_value(struct buf *b, struct span s);
+/* The same for words at the end of a log line, '\\' as it is: only what looks
+ * like a field is escaped besides. */
+void buf_add_words(struct buf *b, struct span s);
 /* A JSON string with its quotes; what is not valid UTF-8 becomes U+FFFD. */
 void buf_add_json(struct buf *b, struct span s);
 

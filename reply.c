@@ -95,7 +95,7 @@ static void
 add_path(struct buf *b, const char *name, struct span address)
 {
 	buf_printf(b, " %s=<", name);
-	buf_add_escaped(b, address);
+	buf_add_value(b, address);
 	buf_add_char(b, '>');
 }
 

@@ -79,7 +79,7 @@ rewrite_add_way(struct buf *out, const struct rewrite_hop *hop, size_t count)
 	for (i = 0; i < count; i++) {
 		if (i > 0)
 			buf_add_text(out, " -> ");
-		buf_add_escaped(out, hop[i].address);
+		buf_add_value(out, hop[i].address);
 		if (hop[i].cause != REWRITE_GIVEN)
 			buf_printf(out, " (%s)",
 			    rewrite_cause_name(hop[i].cause));

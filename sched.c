@@ -268,8 +268,9 @@ defer_orphan(void *arg, struct entry *e)
 	struct buf text = { NULL, 0, 0 };
 	size_t i;
 
-	buf_printf(&text, "no relay serves the sender <%s>",
-	    e->envelope.sender);
+	buf_add_text(&text, "no relay serves the sender <");
+	buf_add_value(&text, span_of(e->envelope.sender));
+	buf_add_char(&text, '>');
 	(void)job_prepare(j, e->envelope.recipient_count);
 	for (i = 0; i < j->delivery.recipient_count; i++) {
 		struct delivery_recipient *r = &j->delivery.recipient[i];

@@ -93,14 +93,14 @@ log_line(const struct settle_scene *scene, const struct entry *e,
 	int64_t delay = scene->now.wall_ms - e->envelope.arrived_ms;
 
 	buf_add_text(&b, "to=<");
-	buf_add_escaped(&b, span_of(line->to->address));
+	buf_add_value(&b, span_of(line->to->address));
 	if (strcmp(line->to->address, line->to->original) != 0) {
 		buf_add_text(&b, ">, orig_to=<");
-		buf_add_escaped(&b, span_of(line->to->original));
+		buf_add_value(&b, span_of(line->to->original));
 	}
 	buf_printf(&b, ">, relay=%s, delay=%.2f, %sdsn=%s, status=%s (",
 	    line->relay, seconds(delay), delays, line->dsn, line->status);
-	buf_add_escaped(&b, span_first(span_of(line->text), 512));
+	buf_add_words(&b, span_first(span_of(line->text), 512));
 	buf_add_char(&b, ')');
 	queue_id_text(e->id, id);
 	log_info("smtp", "%s: %s", id, buf_text(&b));

@@ -309,7 +309,8 @@ def test_A16_recipients_of_two_messages(server):
 
 def test_A21_log_is_escaped(server):
     row, = [row for row in NAMES if row.name.startswith("A21")]
-    assert any("helo=<<script>\\x1b[31m>" in line for line in server.play(row))
+    assert any("helo=<\\x3cscript\\x3e\\x1b[31m>" in line
+               for line in server.play(row))
 
 
 @pytest.mark.parametrize("row", **table(

@@ -304,7 +304,7 @@ log_lines_are_those_of_postfix(void **state)
 	    "smtpd: connect from localhost[127.0.0.1]\n"
 	    "smtpd: NOQUEUE: reject: RCPT from localhost[127.0.0.1]: "
 	    "501 5.1.3 Bad recipient address syntax; from=<a@b.example> "
-	    "to=<<x@> proto=ESMTP helo=<client.example>\n"
+	    "to=<\\x3cx@> proto=ESMTP helo=<client.example>\n"
 	    "smtpd: 000000000001: client=localhost[127.0.0.1]\n"
 	    "cleanup: 000000000001: message-id=<1@b.example>\n"
 	    "qmgr: 000000000001: from=<a@b.example>, size=256, nrcpt=1 "
