@@ -33,7 +33,8 @@ def converse(daemon, *lines):
 
 def transaction(sender, recipient, header=b"Subject: x", body=b"body"):
     text = header + b"\r\n\r\n" + body + b"\r\n"
-    return [b"MAIL FROM:<%s>" % sender, b"RCPT TO:<%s>" % recipient,
+    return [b"MAIL FROM:<%s>" % sender,
+            b"RCPT TO:<%s> NOTIFY=NEVER" % recipient,  # no bounce
             b"BDAT %d LAST\r\n%s" % (len(text), text[:-2])]
 
 
