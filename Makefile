@@ -38,7 +38,7 @@ LAYERS = log buf util loop \
     aliases addresses rewrite rewrite_header provider \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
-    spool diagnosis queue entry move walk convert setup conn \
+    spool diagnosis queue entry move walk convert setup conn advice dns \
     wire transaction pipeline relay maildir \
     due settle quota window pace pool backlog sched flush \
     listen intake requeue notice ration reply dialogue session submit \
@@ -47,6 +47,7 @@ LAYERS = log buf util loop \
 SENDMAIL_LAYERS = log buf util smtp parameters text header aliases
 
 DAEMON_LIBS = -lcurl -lssl -lcrypto -lconfuse
+RELAYCTL_LIBS = $(DAEMON_LIBS) -lresolv
 OBJECTS = $(LAYERS:%=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/librelayd.a
 PROGRAMS = $(BIN)/relayd $(BIN)/sendmail $(BIN)/relayctl
@@ -82,7 +83,7 @@ RELAYCTL = relayctl relayctl_ask relayctl_list relayctl_operate \
     relayctl_check relayctl_explain
 $(BIN)/relayctl: $(RELAYCTL:%=$(BUILD)/%.o) $(BUILD)/system.o $(ARCHIVE)
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
+	$(Q)$(LINK) -o $@ $^ $(RELAYCTL_LIBS)
 
 $(LINKS): $(BIN)/sendmail
 	ln -sf sendmail $@
@@ -94,7 +95,7 @@ UNITS = $(UNIT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(ARCHIVE)
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS) -lcmocka $$(sed -n \
+	$(Q)$(LINK) -o $@ $^ $(RELAYCTL_LIBS) -lcmocka $$(sed -n \
 	    's/^.*wrap: *//p' tests/test_$*.c | tr ' ' '\n' | \
 	    sed -n 's/^[a-z].*/-Wl,--wrap=&/p')
 

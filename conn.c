@@ -31,6 +31,7 @@ struct conn {
 	struct setup setup;
 	struct conn_handlers handlers;
 	void *arg;
+	conn_heard *heard; /* NULL: nobody wants to know */
 	CURL *easy;
 	bool running; /* in the multi handle */
 	int fd;       /* once ready; else -1 */
@@ -134,6 +135,9 @@ take_line(const char *data, size_t one, size_t len, void *arg)
 	struct conn *c = arg;
 
 	(void)one; /* always 1 */
+	if (c->heard != NULL)
+		c->heard(c->arg, setup_step(&c->setup),
+		    span_trim((struct span){ data, len }));
 	return setup_line(&c->setup, (struct span){ data, len }) ? len : 0;
 }
 
@@ -599,6 +603,18 @@ conn_open(struct connector *connector, const struct config *config,
 	loop_timer_set(connector->loop, &c->deadline,
 	    is_sound(c) ? r->connect_timeout * 1000 : 0);
 	return c;
+}
+
+void
+conn_observe(struct conn *c, conn_heard *heard)
+{
+	c->heard = heard;
+}
+
+const char *
+conn_step(const struct conn *c)
+{
+	return setup_step(&c->setup);
 }
 
 void

@@ -250,10 +250,10 @@ begin_part(const struct notice *n, const char *type, bool ascii,
 
 /* ---- for people ---- */
 
-static const struct advice {
+static const struct hint {
 	const char *status; /* how it begins */
 	const char *text;
-} advice[] = {
+} hints[] = {
 	{ "2.",
 	    "That mail server does not tell when it delivers; it will tell "
 	    "if it can't." },
@@ -275,17 +275,17 @@ static const struct advice {
 	{ "", "You need not do anything." },
 };
 
-enum { ADVICES = sizeof(advice) / sizeof(advice[0]) };
+enum { HINTS = sizeof(hints) / sizeof(hints[0]) };
 
 static size_t
-advice_for(enum notice_kind kind, const struct recipient *r)
+hint_for(enum notice_kind kind, const struct recipient *r)
 {
 	size_t i = 0;
 
 	if (kind == NOTICE_DELAY)
-		return ADVICES - 1;
-	while (strncmp(r->last.status, advice[i].status,
-		   strlen(advice[i].status)) != 0)
+		return HINTS - 1;
+	while (strncmp(r->last.status, hints[i].status,
+		   strlen(hints[i].status)) != 0)
 		i++;
 	return i;
 }
@@ -327,10 +327,10 @@ add_recipient_text(const struct recipient *r, struct buf *out)
 
 /* What is to be done, each but once. */
 static void
-add_advice(const struct notice *n, struct buf *out)
+add_hints(const struct notice *n, struct buf *out)
 {
 	const struct envelope *e = &n->entry->envelope;
-	bool given[ADVICES] = { false };
+	bool given[HINTS] = { false };
 	size_t i, which;
 
 	for (i = 0; i < e->recipient_count; i++) {
@@ -338,9 +338,9 @@ add_advice(const struct notice *n, struct buf *out)
 
 		if (!notice_names(n->kind, r))
 			continue;
-		which = advice_for(n->kind, r);
+		which = hint_for(n->kind, r);
 		if (!given[which])
-			add_paragraph(out, advice[which].text);
+			add_paragraph(out, hints[which].text);
 		given[which] = true;
 	}
 }
@@ -388,7 +388,7 @@ write_text(const struct notice *n, size_t reported, struct buf *out)
 		    "(which was cut: it names only the first %zu of them)\r\n",
 		    reported);
 	buf_add_text(out, "\r\n");
-	add_advice(n, out);
+	add_hints(n, out);
 }
 
 /* ---- for programs ---- */

@@ -529,6 +529,39 @@ const char *conn_peer(const struct conn *c); /* "host[192.0.2.1]:587"; while it
 const char *conn_tls(const struct conn *c); /* "TLSv1.3 ..."; "" in clear */
 unsigned conn_can(const struct conn *c, uint64_t *size_limit); /* SMTP_CAN_* */
 
+/* Have each line of the set-up's replies told, with the step that it belongs
+ * to: "greeting", "ehlo", "starttls", "ehlo-tls", "auth".  Right after
+ * conn_open(); arg is that of the handlers. */
+typedef void conn_heard(void *arg, const char *step, struct span line);
+void conn_observe(struct conn *c, conn_heard *heard);
+const char *conn_step(const struct conn *c); /* the one that is due */
+
+/* ---- advice.c: what is wrong with a relay, and what mends it --------------- */
+
+struct advice {
+	const char *cause; /* a word for programs; relayctl(8) lists them */
+	const char *what;  /* in words */
+	const char *mend;  /* what to do */
+	const char *line;  /* for relayd.conf, as an example; or NULL */
+};
+/* fault->kind FAULT_NONE: a MAIL command was refused.  Never NULL. */
+const struct advice *advice_find(const struct fault *fault);
+/* Of what no fault tells ("port-blocked"). */
+const struct advice *advice_named(const char *cause);
+
+/* ---- dns.c: questions to name servers, for relayctl ------------------------ */
+
+enum dns_type { DNS_A, DNS_AAAA, DNS_MX, DNS_TXT };
+enum dns_result {
+	DNS_FOUND, DNS_NO_NAME, DNS_NO_DATA,
+	DNS_REFUSED, /* an error of the server's */
+	DNS_SILENT   /* no server answers */
+};
+/* Ask, for a few seconds; answers are added to out as text: "192.0.2.1",
+ * "10 mx.example.com", the whole of a TXT record (raw bytes without NUL). */
+enum dns_result dns_query(const char *name, enum dns_type type,
+    struct strings *out);
+
 /* ---- relay.c: the SMTP client dialogue ------------------------------------ */
 
 enum verdict {

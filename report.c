@@ -357,43 +357,6 @@ report_stopped(const struct report_counts *counts, int64_t wall_ms, bool json,
 
 /* ---- relays ---- */
 
-/* What a person can do about a fault, beside what its own text says. */
-static const char *const advice[FAULTS] = {
-	[FAULT_CONFIG] = "mend what is named above, then relayctl reload",
-	[FAULT_DNS] = "check the relay's host, and this machine's resolver",
-	[FAULT_CONNECT] =
-	    "check host and port, and that firewalls let the port out",
-	[FAULT_GREETING] =
-	    "the relayhost turns this machine away; if it goes on, ask its "
-	    "operator",
-	[FAULT_EHLO] = "check hostname: it is what relayd says in EHLO",
-	[FAULT_STARTTLS] =
-	    "check port and tls: 587 goes with starttls, 465 with implicit",
-	[FAULT_TLS] =
-	    "check port, tls and tls_min: 587 goes with starttls, 465 with "
-	    "implicit",
-	[FAULT_CERTIFICATE] =
-	    "check host, tls_ca_file and this machine's clock",
-	[FAULT_AUTH] =
-	    "check user and password (many providers want an app password), "
-	    "then relayctl flush",
-	[FAULT_NO_AUTH] =
-	    "check port and tls: the relayhost offers no login here",
-	[FAULT_SHUTDOWN] = "none needed; it is tried again",
-	[FAULT_ACCOUNT] = "look at the account at the provider",
-	[FAULT_QUOTA] = "wait, or have the provider raise the quota",
-	[FAULT_LOST] = "none needed; it is tried again",
-	[FAULT_TIMEOUT] = "check the network, and that firewalls let the port "
-			  "out",
-	[FAULT_PROTOCOL] = "check that host and port are an SMTP service",
-};
-
-const char *
-report_advice(enum fault_kind kind)
-{
-	return advice[kind];
-}
-
 static const char *
 relay_state(const struct sched_relay_status *r)
 {
@@ -477,7 +440,7 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 		add_time(out, r->fault_wall_ms);
 		buf_printf(out, ", %s: %s\n    what to do: %s\n",
 		    fault_name(r->fault.kind), r->fault.text,
-		    advice[r->fault.kind]);
+		    advice_find(&r->fault)->mend);
 	}
 	if (r->sent_wall_ms != 0) {
 		buf_add_text(out, "    last success: ");

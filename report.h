@@ -55,6 +55,5 @@ bool report_status(const struct report_source *s, bool json, struct buf *out);
 const char *report_refusal(const struct report_source *s); /* why mail is not
     accepted; NULL: it is */
 bool report_is_flowing(const struct sched *sched); /* not every relay paused */
-const char *report_advice(enum fault_kind kind);   /* what to do about it */
 
 #endif

@@ -476,6 +476,22 @@ refuse_line(struct setup *s, struct span line)
 	    line.data);
 }
 
+const char *
+setup_step(const struct setup *s)
+{
+	static const char *const names[PHASES] = {
+		[PHASE_GREETING] = "greeting",
+		[PHASE_EHLO] = "ehlo",
+		[PHASE_STARTTLS] = "starttls",
+		[PHASE_HANDSHAKE] = "ehlo-tls",
+		[PHASE_TLS_EHLO] = "ehlo-tls",
+		[PHASE_AUTH] = "auth",
+		[PHASE_LOGGED_IN] = "auth",
+	};
+
+	return names[s->phase];
+}
+
 bool
 setup_line(struct setup *s, struct span line)
 {

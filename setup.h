@@ -85,6 +85,8 @@ void setup_explain(struct setup *s, const struct setup_facts *facts);
 /* The relayhost let us through; was there a login where there is a user? */
 void setup_check_login(struct setup *s);
 
+/* The step that the next line belongs to: "greeting", "ehlo" ... */
+const char *setup_step(const struct setup *s);
 /* One line of a reply, with its end.  false: that is no SMTP, with a fault;
  * the connection is to be given up. */
 bool setup_line(struct setup *s, struct span line);

@@ -205,7 +205,7 @@ tell_pauses(struct client *c)
 
 	for (i = 0; sched_relay_status(c->control->parts.sched, i, &r); i++)
 		buf_printf(&text, "relay %s is paused: %s\nwhat to do: %s\n",
-		    r.name, r.fault.text, report_advice(r.fault.kind));
+		    r.name, r.fault.text, advice_find(&r.fault)->mend);
 	buf_add_text(&text, "relayctl flush tries again at once\n");
 	client_say(c, 'e', buf_span(&text));
 	buf_free(&text);
