@@ -165,19 +165,27 @@ run_test(const struct ctl *ctl, int argc, char **argv)
 static int
 run_check(const struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option options[] = { { "online", 0, NULL, LATER },
-		{ NULL, 0, NULL, 0 } };
-	bool running;
-	int fd;
+	static const struct option options[] = { { "online", 0, NULL, 'o' },
+		{ "json", 0, NULL, 'j' }, { NULL, 0, NULL, 0 } };
+	bool running, online = false, json = false;
+	int fd, value;
 
-	if (relayctl_option(argc, argv, options) != -1)
-		return STATUS_USAGE;
-	if (optind < argc)
+	while ((value = relayctl_option(argc, argv, options)) != -1) {
+		if (value == 'o')
+			online = true;
+		else if (value == 'j')
+			json = true;
+		else
+			return STATUS_USAGE;
+	}
+	if (argc - optind > (online ? 1 : 0) || (json && !online))
 		return relayctl_usage();
 	(void)fwrite(ctl->errors.data, 1, ctl->errors.len, stderr);
 	(void)fwrite(ctl->warnings.data, 1, ctl->warnings.len, stderr);
 	if (ctl->config == NULL)
 		return STATUS_WRONG;
+	if (online)
+		return relayctl_online(ctl->config, argv[optind], json);
 	fd = relayctl_connect(ctl);
 	running = fd != -1;
 	fd_close(&fd);

@@ -85,6 +85,15 @@ void listing_free(struct listing *l);
  * returns  the exit status.
  */
 int relayctl_check(const struct config *config, bool running);
+/* Have it done by a process with the rights of the daemon's user. */
+int relayctl_as_user(const struct config *config, int (*job)(void *arg),
+    void *arg);
+
+/* ---- relayctl_online.c: "check --online", the doctor ---- */
+
+/* Walk to the relay of this name, or all of them (NULL), and say what is the
+ * first thing wrong.  Returns the exit status. */
+int relayctl_online(const struct config *config, const char *relay, bool json);
 
 /* ---- relayctl_explain.c ---- */
 

@@ -17,6 +17,8 @@
 static const char usage_text[] =
     "usage: relayctl [-f FILE] VERB ...\n"
     "  check                             configuration, secrets, spool\n"
+    "  check --online [--json] [RELAY]   the way to the relayhost, and what is\n"
+    "                                    wrong on it\n"
     "  explain [--json] [--sender A] RCPT...\n"
     "                                    how addresses would be rewritten\n"
     "  queue [--json] [--failed] [ID...] list the queue\n"

@@ -226,11 +226,16 @@ check_spool(struct check *check)
 	check_room(check);
 }
 
-static void
-check_all(struct check *check)
+static int
+check_all(void *arg)
 {
+	struct check *check = arg;
+	struct buf error = { NULL, 0, 0 };
 	size_t i;
 
+	/* Known to exist; by now it is us. */
+	(void)system_identity(check->config->user, &check->identity, &error);
+	buf_free(&error);
 	check_file(check);
 	check_listeners(check);
 	for (i = 0; i < check->config->relay_count; i++)
@@ -243,29 +248,53 @@ check_all(struct check *check)
 	    check->running ? "running" : "not running");
 	if (check->status == STATUS_GOOD)
 		(void)puts("all is well");
+	return check->status;
+}
+
+static void
+complain(const char *what)
+{
+	(void)fprintf(stderr, "error: %s: %s\n", what, strerror(errno));
 }
 
 /* In a child of its own, since rights given up do not come back. */
 static int
-check_as_user(struct check *check)
+run_as(const struct identity *identity, const char *user, int (*job)(void *arg),
+    void *arg)
 {
-	int status;
+	int status = STATUS_WRONG;
 	pid_t child = fork();
 
 	if (child == 0) {
-		if (system_become(&check->identity) == -1)
-			wrong(check, "becoming user %s: %s",
-			    check->config->user, strerror(errno));
+		if (system_become(identity) == -1)
+			complain(user);
 		else
-			check_all(check);
+			status = job(arg);
 		(void)fflush(stdout);
-		_exit(check->status);
+		_exit(status);
 	}
 	if (child == -1 || waitpid(child, &status, 0) == -1) {
-		wrong(check, "fork: %s", strerror(errno));
+		complain("fork");
 		return STATUS_WRONG;
 	}
 	return WIFEXITED(status) ? WEXITSTATUS(status) : STATUS_WRONG;
+}
+
+int
+relayctl_as_user(const struct config *config, int (*job)(void *arg), void *arg)
+{
+	struct identity identity;
+	struct buf error = { NULL, 0, 0 };
+
+	/* What is well and what is not shall come in order. */
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
+	if (system_identity(config->user, &identity, &error) == -1) {
+		(void)fprintf(stderr, "error: %s\n", buf_text(&error));
+		buf_free(&error);
+		return STATUS_WRONG;
+	}
+	return identity.change ? run_as(&identity, config->user, job, arg)
+			       : job(arg);
 }
 
 int
@@ -276,17 +305,6 @@ relayctl_check(const struct config *config, bool running)
 		.running = running,
 		.status = STATUS_GOOD,
 	};
-	struct buf error = { NULL, 0, 0 };
 
-	/* What is well and what is not shall come in order. */
-	(void)setvbuf(stdout, NULL, _IOLBF, 0);
-	if (system_identity(config->user, &check.identity, &error) == -1) {
-		wrong(&check, "%s", buf_text(&error));
-		buf_free(&error);
-		return STATUS_WRONG;
-	}
-	if (check.identity.change)
-		return check_as_user(&check);
-	check_all(&check);
-	return check.status;
+	return relayctl_as_user(config, check_all, &check);
 }

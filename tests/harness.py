@@ -251,10 +251,10 @@ class Daemon:
             timeout=TIMEOUT, env={**os.environ, **environment,
                                   "RELAYD_SOCKET": str(self.socket)})
 
-    def relayctl(self, *arguments):
+    def relayctl(self, *arguments, stderr=subprocess.STDOUT):
         return subprocess.run(
             [BIN / "relayctl", "-f", self.file, *arguments], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT)
+            stdout=subprocess.PIPE, stderr=stderr, timeout=TIMEOUT)
 
     def queued(self, place=None):
         """Names of the files in the spool."""

@@ -9,7 +9,7 @@ objects=$1
 shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
-    dirent.h=queue,walk,metrics curl/=conn openssl/=conn
+    dirent.h=queue,walk,metrics curl/=conn openssl/=conn,relayctl_probe
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
     rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,entry,move,walk
@@ -18,7 +18,8 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
     report.h=report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd
-    relayctl.h=relayctl,relayctl_ask,relayctl_check,relayctl_explain,relayctl_list,relayctl_operate
+    relayctl.h=relayctl,relayctl_ask,relayctl_check,relayctl_explain,relayctl_list,relayctl_online,relayctl_operate
+    online.h=relayctl_domain,relayctl_online,relayctl_probe,relayctl_session,relayctl_steps
     sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk
     config_parts.h=config,config_check,config_host,config_keys,config_lex,config_scan,config_secret,config_text"
 bad=0

@@ -25,6 +25,7 @@ import struct
 import subprocess
 import sys
 import threading
+import warnings
 
 TIMEOUT = 60
 observers = []  # told of every message that any Relayhost receives
@@ -35,7 +36,8 @@ EXTENSIONS = ("PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8",
 class Authority:
     """A certificate authority of our own, made with the openssl command."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, name="localhost"):
+        self.name = name
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
@@ -61,7 +63,7 @@ class Authority:
                      (".pem", ".key"))
         if cert.exists():
             return cert, key
-        name = "other.example" if kind == "wrong-name" else "localhost"
+        name = "other.example" if kind == "wrong-name" else self.name
         names = f"subjectAltName=DNS:{name}"
         if kind != "wrong-name":
             names += ",IP:127.0.0.1"
@@ -80,9 +82,17 @@ class Authority:
         return cert, key
 
     def context(self, kind="good"):
+        """Of such a certificate; "old": a good one, and no TLS but 1.0."""
         if kind not in self._contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*self.certificate(kind))
+            context.load_cert_chain(
+                *self.certificate("good" if kind == "old" else kind))
+            if kind == "old":
+                context.set_ciphers("DEFAULT@SECLEVEL=0")
+                with warnings.catch_warnings():     # it is old indeed
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    context.minimum_version = ssl.TLSVersion.TLSv1
+                    context.maximum_version = ssl.TLSVersion.TLSv1
             self._contexts[kind] = context
         return self._contexts[kind]
 
@@ -425,14 +435,16 @@ class Session:
 class Relayhost:
     """Listens on a loopback port that the kernel chose, until closed.
 
+    address      to listen on another
     tls          starttls, implicit, none
     users        name to password; empty: no login is asked for
-    certificate  good, expired, self-signed, wrong-name
+    certificate  good, expired, self-signed, wrong-name, old (TLS 1.0)
     """
 
     def __init__(self, authority=None, *, tls="starttls", users=None,
                  auth=("PLAIN", "LOGIN"), extensions=EXTENSIONS,
-                 certificate="good", on_message=None):
+                 certificate="good", on_message=None,
+                 address=("127.0.0.1", 0)):
         self.authority, self.tls = authority, tls
         self.users = {} if users is None else dict(users)
         self.auth, self.auth_in_clear = tuple(auth), False
@@ -445,7 +457,7 @@ class Relayhost:
         self._open, self._number = set(), 0
         self._changed = threading.Condition()
         self._listener = None
-        self._address = ("127.0.0.1", 0)
+        self._address = address
         self.start()
 
     port = property(lambda self: self._address[1])
