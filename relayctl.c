@@ -162,6 +162,13 @@ run_test(const struct ctl *ctl, int argc, char **argv)
 	return relayctl_ask_and_print(ctl, argc, argv);
 }
 
+static void
+complain(const struct buf *text)
+{
+	if (text->len > 0)
+		(void)fwrite(text->data, 1, text->len, stderr);
+}
+
 static int
 run_check(const struct ctl *ctl, int argc, char **argv)
 {
@@ -180,8 +187,8 @@ run_check(const struct ctl *ctl, int argc, char **argv)
 	}
 	if (argc - optind > (online ? 1 : 0) || (json && !online))
 		return relayctl_usage();
-	(void)fwrite(ctl->errors.data, 1, ctl->errors.len, stderr);
-	(void)fwrite(ctl->warnings.data, 1, ctl->warnings.len, stderr);
+	complain(&ctl->errors);
+	complain(&ctl->warnings);
 	if (ctl->config == NULL)
 		return STATUS_WRONG;
 	if (online)
@@ -218,7 +225,7 @@ run_explain(const struct ctl *ctl, int argc, char **argv)
 		strings_add(&recipients, span_of(argv[optind]));
 	}
 	if (valid && ctl->config == NULL) {
-		(void)fwrite(ctl->errors.data, 1, ctl->errors.len, stderr);
+		complain(&ctl->errors);
 		status = STATUS_WRONG;
 	} else if (valid) {
 		status =

@@ -62,11 +62,10 @@ def reports(host):
 
 
 def send(daemon, *recipients, sender=SENDER, options=(), data=b"Subject: x\n\nx\n"):
+    before = sum("(queue active)" in line for line in daemon.log)
     done = daemon.sendmail("-f", sender, *options, *recipients, data=data)
     assert done.returncode == 0, done
-    return daemon.wait_log(r"qmgr\[\d+\]: (\w+): from=",
-                           sum("(queue active)" in line
-                               for line in daemon.log) or 1)[1]
+    return daemon.wait_log(r"qmgr\[\d+\]: (\w+): from=", before + 1)[1]
 
 
 def mails(host):
