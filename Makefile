@@ -38,7 +38,7 @@ LAYERS = log buf util loop \
     aliases addresses rewrite rewrite_header provider \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
-    spool diagnosis queue entry move walk convert setup conn advice dns \
+    spool diagnosis queue entry move walk convert setup trust conn advice dns \
     wire transaction pipeline relay maildir \
     due settle quota window pace pool backlog sched flush \
     listen intake requeue notice ration reply dialogue session submit \

@@ -116,8 +116,10 @@ explain(struct conn *c, CURLcode result)
 		.encrypted = is_past(c, CURLINFO_APPCONNECT_TIME_T),
 		.error = cause(c, result),
 		/* The chain is fine, or there would be a verdict. */
-		.wrong_name =
-		    verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED,
+		.wrong_name = verdict == X509_V_OK ||
+		    verdict == X509_V_ERR_UNSPECIFIED ||
+		    verdict == X509_V_ERR_HOSTNAME_MISMATCH ||
+		    verdict == X509_V_ERR_IP_ADDRESS_MISMATCH,
 		.wrong_time = verdict == X509_V_ERR_CERT_HAS_EXPIRED ||
 		    verdict == X509_V_ERR_CERT_NOT_YET_VALID,
 		.certificate_error = X509_verify_cert_error_string(verdict),
@@ -139,6 +141,14 @@ take_line(const char *data, size_t one, size_t len, void *arg)
 		c->heard(c->arg, setup_step(&c->setup),
 		    span_trim((struct span){ data, len }));
 	return setup_line(&c->setup, (struct span){ data, len }) ? len : 0;
+}
+
+/* CURLOPT_SSL_CTX_FUNCTION */
+static CURLcode
+on_context(CURL *easy, void *context, void *arg)
+{
+	(void)easy;
+	return trust_require(context, arg) ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
 }
 
 static const long use_ssl[] = {
@@ -206,6 +216,7 @@ set_pointers(struct conn *c, const char *url)
 		{ CURLOPT_URL, url },
 		{ CURLOPT_PRIVATE, c },
 		{ CURLOPT_HEADERDATA, c },
+		{ CURLOPT_SSL_CTX_DATA, c->setup.relay },
 		{ CURLOPT_ERRORBUFFER, c->error },
 		{ CURLOPT_PROTOCOLS_STR, "smtp,smtps" },
 		/* Not the environment's. */
@@ -218,6 +229,9 @@ set_pointers(struct conn *c, const char *url)
 	    curl_easy_setopt(c->easy, CURLOPT_HEADERFUNCTION, take_line);
 	size_t i;
 
+	if (result == CURLE_OK)
+		result = curl_easy_setopt(c->easy, CURLOPT_SSL_CTX_FUNCTION,
+		    on_context);
 	for (i = 0; i < sizeof(pointers) / sizeof(pointers[0]); i++)
 		if (result == CURLE_OK)
 			result = curl_easy_setopt(c->easy, pointers[i].option,

@@ -1,5 +1,5 @@
 /*
- * Between conn.c and setup.c only: what the relayhost says while a connection
+ * Between conn.c, trust.c and setup.c only: what the relayhost says while a connection
  * is set up, and the words for what went wrong.
  */
 #ifndef SETUP_H
@@ -90,5 +90,9 @@ const char *setup_step(const struct setup *s);
 /* One line of a reply, with its end.  false: that is no SMTP, with a fault;
  * the connection is to be given up. */
 bool setup_line(struct setup *s, struct span line);
+
+/* trust.c: before the handshake; context: OpenSSL's SSL_CTX.  false: it can't
+ * be asked for. */
+bool trust_require(void *context, const struct config_relay *r);
 
 #endif

@@ -9,11 +9,11 @@ objects=$1
 shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
-    dirent.h=queue,walk,metrics curl/=conn openssl/=conn,relayctl_probe
+    dirent.h=queue,walk,metrics curl/=conn openssl/=conn,trust,relayctl_probe
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
     rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,entry,move,walk
-    setup.h=setup,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
+    setup.h=setup,trust,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
     sched.h=due,settle,quota,window,pace,pool,backlog,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
