@@ -122,7 +122,7 @@ class Message:
 class Fault:
     point: str
     reply: object       # text without its CRLF, bytes as they are, or None
-    then: str           # go-on, close, reset, stall
+    then: object        # go-on, close, reset, stall; or called, with session
     match: str          # regular expression for the command's argument
     times: int          # so often, then it is over; 0: for ever
     skip: int           # let so many pass first
@@ -270,6 +270,8 @@ class Session:
         return data.decode("latin-1")
 
     def interrupt(self, fault):
+        if callable(fault.then):
+            fault.then(self)
         if fault.then == "stall":
             self.host.stalled()
             while True:     # read on, so that the log shows what is sent
@@ -379,10 +381,10 @@ class Session:
             self.message.refused.append(match[1])
 
     def on_data(self, argument):
-        if self.message is None or not self.message.recipients:
-            self.reply("DATA", "554 5.5.1 no valid recipients", argument)
-            return
-        if not self.reply("DATA", "354 go ahead").startswith("3"):
+        usual = ("354 go ahead" if self.message and self.message.recipients
+                 else "554 5.5.1 no valid recipients")
+        if (not self.reply("DATA", usual, argument).startswith("3") or
+                self.message is None):
             self.message = None
             return
         data = self.channel.read_data()
@@ -394,6 +396,9 @@ class Session:
     def on_bdat(self, argument):
         size, _, last = argument.partition(" ")
         chunk = self.channel.read(int(size))
+        if self.host.peek_fault("BDAT", argument) is not None:
+            self.reply("BDAT", "", argument)
+            return
         if self.message is None or not self.message.recipients:
             self.reply("BDAT", "503 5.5.1 BDAT is not due", argument)
             return
@@ -413,7 +418,9 @@ class Session:
         message, self.message, self.chunks = self.message, None, None
         text = f"250 2.0.0 Ok: taken as {self.host.next_number()}"
         fault = self.host.peek_fault("END", message.sender)
-        if fault is None or fault.keep or (
+        if not message.recipients:
+            pass
+        elif fault is None or fault.keep or (
                 fault.then == "go-on" and
                 (fault.reply is None or str(fault.reply).startswith("2"))):
             self.host.received(message)
@@ -449,7 +456,7 @@ class Relayhost:
         self.users = {} if users is None else dict(users)
         self.auth, self.auth_in_clear = tuple(auth), False
         self.extensions = list(extensions)
-        self.certificate = certificate
+        self.certificate, self.own_context = certificate, None
         self.on_message = on_message
         self.messages, self.sessions, self.faults = [], [], []
         self.answered = 0   # messages whose reply has been sent
@@ -462,7 +469,8 @@ class Relayhost:
 
     port = property(lambda self: self._address[1])
     context = property(
-        lambda self: self.authority.context(self.certificate))
+        lambda self: self.own_context or
+        self.authority.context(self.certificate))
 
     def start(self):
         """Listen (again, on the same port)."""

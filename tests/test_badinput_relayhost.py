@@ -1,0 +1,254 @@
+"""A relayhost that misbehaves before there is any mail to it: connection,
+greeting, EHLO, TLS.  The mail waits, the relay is paused, the operator is told
+why, nothing is given away, and the mail leaves once that is over."""
+
+import json
+import ssl
+import sys
+
+import pytest
+
+from certificates import odd_context, odd_tls
+from dialogue import BYE, OK, QUIT, assert_replies, converse
+from harness import SANITIZED, peak, private
+from misbehaviour import (assert_flows, assert_nothing_leaked, assert_told,
+                          certificate, context, down, fault, flood, hold,
+                          no_starttls, to_client_hello)
+
+SOON = {"connect_timeout": "1s"}
+NOT_SMTP = r"localhost\S* does not speak SMTP"
+TOO_MUCH = "lost the connection to localhost.*: Too large response headers"
+LOST = "lost the connection to localhost.* while waiting for "
+LATE = "timed out while waiting for "
+REFUSED = r"refused STARTTLS: 454 4\.7\.0 no TLS today"
+TLS_FAILED = "the TLS handshake with localhost.* failed: "
+UNTRUSTED = "the certificate of localhost.* is not trusted: "
+MISNAMED = "the certificate of .* is not for the name "
+UNTIMELY = "the certificate of localhost.* is not valid now: "
+
+
+def greeting(reply=None, **options):
+    return fault("GREETING", reply, **options)
+
+
+def handshake(*arguments, **options):
+    return fault("STARTTLS", "220 go",
+                 then=to_client_hello(*arguments, **options))
+
+
+def odd(kind):
+    return context(odd_context(kind))
+
+
+def nothing(host):
+    return lambda: None
+
+
+def row(name, spoil, words, **relay):
+    """relay: keys of its section, until the cause is gone."""
+    return pytest.param(spoil, words, relay, id=name)
+
+
+CONNECTION = [
+    row("I1-refused", down, "cannot connect to localhost.*: Connection "
+                            "refused"),
+    row("I1-no-route", nothing, r"cannot connect to 224\.0\.0\.1.*: Network is "
+        "unreachable", host="224.0.0.1"),
+    row("I1-closes", greeting(then="close"), LOST + "the greeting"),
+    row("I1-reset", greeting(then="reset"), f"{LOST}the greeting|connect"),
+    row("I1-silent", greeting(then="stall"), LATE + "the greeting", **SOON),
+    row("I2-HTTP", greeting(b"HTTP/1.1 400 Bad Request\r\nDate: x\r\n\r\n",
+                            then="stall"),
+        NOT_SMTP + ".* came: HTTP/1.1 400 Bad Request"),
+    row("I3-SSH", greeting("SSH-2.0-OpenSSH_9.2", then="stall"),
+        NOT_SMTP + ".* came: SSH-2.0-OpenSSH_9.2"),
+    row("I3-TLS", greeting(b"\x16\x03\x01\0\x02\n", then="stall"),
+        NOT_SMTP + r' but TLS \(set tls = .*"implicit.*"\?\).* came: '
+                   r"\\x16\\x03\\x01"),
+]
+
+BAD_REPLIES = ["22", "2200 x", "2a0 x", "220_x", "99999999999999999999 x",
+               " 220 x", "", "220-a\r\n250 b"]
+
+GREETINGS = [
+    *(row(f"I9-{reply!r}", greeting(reply, then="stall"),
+          NOT_SMTP + ": while waiting for the greeting")
+      for reply in BAD_REPLIES[:-1]),
+    *(row(f"I9-EHLO-{reply!r}", fault("EHLO", reply, then="stall"),
+          NOT_SMTP + ": while waiting for the reply to EHLO")
+      for reply in BAD_REPLIES[:-1]),
+    row("I10-a-line-without-end", greeting(b"220 " + b"x" * (1 << 20),
+                                           then="stall"), TOO_MUCH),
+    row("I10-64-KiB", greeting(17 * (b"220-" + b"x" * 4000 + b"\r\n"),
+                               then="stall"), NOT_SMTP),
+    row("I10-for-ever-slow", greeting(b"220-x\r\n" * 1000, slow=0.02),
+        LATE + "the greeting", **SOON),
+    row("I10-EHLO-for-ever-slow",
+        fault("EHLO", b"250-x\r\n" * 1000, slow=0.02),
+        LATE + "the reply to EHLO", **SOON),
+    row("I11-two-codes", greeting(BAD_REPLIES[-1], then="stall"),
+        NOT_SMTP + ".* came: 250 b"),
+    row("greeting-421", greeting("421 4.3.2 come back later"),
+        r"421 4\.3\.2 come back later"),
+    row("greeting-554", greeting("554 5.7.1 you are on a list"),
+        r"554 5\.7\.1 you are"),
+    row("EHLO-421", fault("EHLO", "421 4.7.0 too busy"),
+        r"421 4\.7\.0 too busy"),
+]
+
+TLS = [
+    row("I17-STARTTLS-stripped", no_starttls,
+        "does not offer STARTTLS, so nothing was sent"),
+    row("I18-STARTTLS-refused", fault("STARTTLS", "454 4.7.0 no TLS today"),
+        REFUSED),
+    row("I19-injected", fault("STARTTLS", "220 go\r\n250-injected"),
+        "sent plain text where TLS was to begin, so nothing was sent"),
+    row("I20-silence", handshake(then="stall"), LATE + "the TLS handshake",
+        **SOON),
+    row("I20-plain-text", handshake(b"250 2.0.0 ok\r\n", then="stall"),
+        TLS_FAILED),
+    row("I20-close", handshake(), TLS_FAILED),
+    row("I20-reset", handshake(then="reset"), TLS_FAILED),
+    row("I20-closed-instead", fault("STARTTLS", then="close"),
+        LOST + "the reply to STARTTLS"),
+    row("I21-expired", certificate("expired"), UNTIMELY + ".*expired"),
+    row("I21-not-yet-valid", odd("not-yet-valid"),
+        UNTIMELY + ".*not yet valid"),
+    row("I21-self-signed", certificate("self-signed"),
+        UNTRUSTED + "self-signed"),
+    row("I21-unknown-CA", nothing, UNTRUSTED + "unable to get local issuer",
+        tls_ca_file=None),
+    row("I21-wrong-name", certificate("wrong-name"), MISNAMED + "localhost"),
+    row("I21-name-only-in-CN", odd("name-only-in-CN"), MISNAMED + "localhost"),
+    row("I21-*", odd("any"), MISNAMED + "localhost"),
+    row("I21-NUL-in-name", odd("NUL"), MISNAMED + "localhost"),
+    row("I21-other-address", odd("other-address"), MISNAMED + "127.0.0.1",
+        host="127.0.0.1"),
+    row("I21-address-as-name", odd("address-as-name"), MISNAMED + "127.0.0.1",
+        host="127.0.0.1"),
+    row("I21-RSA-1024", odd("RSA-1024"), "key too (small|weak)"),
+    row("I21-SHA-1", odd("SHA-1"), "digest algorithm too weak"),
+    row("I22-TLS-1.0", context(odd_tls(ssl.TLSVersion.TLSv1)),
+        TLS_FAILED + ".*tls_min"),
+    row("I22-TLS-1.1", context(odd_tls(ssl.TLSVersion.TLSv1_1)),
+        TLS_FAILED + ".*tls_min"),
+    row("I22-NULL", context(odd_tls(ciphers="eNULL")), TLS_FAILED),
+    row("I22-anonymous", context(odd_tls(ciphers="aNULL")), TLS_FAILED),
+]
+
+
+def assert_deferred(daemon, host, words):
+    hold(daemon)
+    assert_told(daemon, words)
+    daemon.wait_log(r"to=<you@example.com>, .*status=deferred \(.*" + words)
+    listed, = json.loads(daemon.relayctl("queue", "--json").stdout)
+    assert listed["attempts"] == 0
+    for session in host.sessions:
+        assert b"AUTH" not in session.plain and b"MAIL" not in session.plain
+
+
+@pytest.mark.parametrize("spoil, words, relay",
+                         [*CONNECTION, *GREETINGS, *TLS])
+def test_nothing_is_sent_and_nothing_lost(make_daemon, host, spoil, words,
+                                          relay):
+    mend = spoil(host)
+    daemon = make_daemon(relay=relay)
+    usual = make_daemon().relay
+    assert_deferred(daemon.start(), host, words)
+    mend()
+    if relay:
+        daemon.relay = usual
+        daemon.write_config()
+        assert daemon.relayctl("reload").returncode == 0
+    assert_flows(daemon, host)
+    assert_nothing_leaked(host)
+
+
+@pytest.mark.parametrize("point, octets, words", [
+    ("GREETING", b"220-x\r\n" * 1000, NOT_SMTP),
+    ("EHLO", b"250-x\r\n" * 1000, TOO_MUCH),  # libcurl sees it first
+    ("GREETING", b"x" * 60000, TOO_MUCH)], ids=["greeting", "EHLO", "no-line"])
+def test_I10_a_flood_costs_no_memory_and_holds_up_no_client(
+        make_daemon, host, point, octets, words):
+    daemon = make_daemon().start()
+    assert daemon.sendmail("root", data=b"before\n").returncode == 0
+    host.wait_messages(1)
+    daemon.wait_log("removed")
+    host.disconnect()
+    host.wait_ended()
+    before = peak(daemon)
+    host.fault(point, then=flood(octets))
+    assert daemon.sendmail("root", data=b"one\n").returncode == 0
+    assert_replies(converse(("127.0.0.1", daemon.port), b"NOOP\r\n" + QUIT),
+                   ["220", OK, BYE])
+    daemon.wait_log(f"relay test is paused .*{words}")
+    if not SANITIZED:
+        assert peak(daemon) - before < 1
+    host.mend()
+    assert daemon.relayctl("flush").returncode == 0
+    host.wait_messages(2)
+
+
+def test_I12_a_slow_greeting_is_a_greeting(daemon, host):
+    host.fault("GREETING", slow=0.01)
+    hold(daemon)
+    assert host.wait_messages(1)
+    daemon.wait_log("status=sent")
+    assert not any("paused" in line for line in daemon.log)
+
+
+BEFORE_TLS = ("250-localhost\r\n250-PIPELINING\r\n250-CHUNKING\r\n"
+              "250-STARTTLS\r\n250 AUTH PLAIN LOGIN")
+
+
+def test_I16_CHUNKING_before_TLS_is_no_promise(daemon, host):
+    host.extensions = ["PIPELINING"]
+    host.fault("EHLO", BEFORE_TLS, times=1)
+    hold(daemon)
+    message, = host.wait_messages(1)
+    assert message.verb == "DATA" and message.user
+
+
+def test_I16_AUTH_before_TLS_is_no_promise(make_daemon, host):
+    host.auth = ()
+    once = host.fault("EHLO", BEFORE_TLS, times=1)
+    daemon = make_daemon().start()
+    assert_deferred(daemon, host, "offers no AUTH after STARTTLS")
+    assert once.hits == 1
+    host.auth = ("PLAIN",)
+    assert_flows(daemon, host)
+    assert_nothing_leaked(host)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind, name, words", [
+    ("any.com", "example.com", MISNAMED),
+    ("any.example.com", "a.b.example.com", MISNAMED),
+    ("any.example.com", "example.com", MISNAMED),
+    ("any.example.com", "mail.example.com", "status=sent")],
+    ids=["*.com", "two-labels", "no-label", "one-label"])
+def test_I21_an_asterisk_stands_for_one_label_of_a_domain(
+        make_daemon, host, directory, kind, name, words):
+    hosts, scratch = directory / "hosts", directory / "private"
+    hosts.write_text(f"127.0.0.1 localhost {name}\n")
+    scratch.mkdir()
+    host.own_context = odd_context(kind)(host.authority)
+    daemon = make_daemon(relay={"host": name}, wrapper=private(
+        scratch, (), [(hosts, "/etc/hosts")])).start()
+    hold(daemon)
+    daemon.wait_log(words)
+    assert bool(host.messages) == (words == "status=sent")
+    assert_nothing_leaked(host)
+
+
+def test_I23_a_renewed_certificate_is_seen_by_the_next_probe(daemon, host):
+    host.certificate = "expired"
+    hold(daemon)
+    assert_told(daemon, UNTIMELY)
+    host.certificate = "good"
+    host.wait_messages(1)
+    daemon.wait_log("relay test works again")
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
