@@ -5,10 +5,17 @@
 
 #include <stdlib.h>
 
+/* Of those due at one time the oldest goes first. */
+static bool
+before(const struct due *a, const struct due *b)
+{
+	return a->at_ms < b->at_ms || (a->at_ms == b->at_ms && a->id < b->id);
+}
+
 static void
 sift_up(struct due_heap *h, size_t i, struct due d)
 {
-	while (i > 0 && d.at_ms < h->item[(i - 1) / 2].at_ms) {
+	while (i > 0 && before(&d, &h->item[(i - 1) / 2])) {
 		h->item[i] = h->item[(i - 1) / 2];
 		i = (i - 1) / 2;
 	}
@@ -22,9 +29,9 @@ sift_down(struct due_heap *h, size_t i, struct due d)
 
 	while ((child = 2 * i + 1) < h->count) {
 		if (child + 1 < h->count &&
-		    h->item[child + 1].at_ms < h->item[child].at_ms)
+		    before(&h->item[child + 1], &h->item[child]))
 			child++;
-		if (d.at_ms <= h->item[child].at_ms)
+		if (!before(&h->item[child], &d))
 			break;
 		h->item[i] = h->item[child];
 		i = child;
@@ -39,7 +46,7 @@ remove_at(struct due_heap *h, size_t i)
 
 	if (i == h->count)
 		return;
-	if (i > 0 && last.at_ms < h->item[(i - 1) / 2].at_ms)
+	if (i > 0 && before(&last, &h->item[(i - 1) / 2]))
 		sift_up(h, i, last);
 	else
 		sift_down(h, i, last);
