@@ -79,8 +79,10 @@ static const struct {
 	{ 5, CAUSE_QUOTA, "5.4.5", NULL },
 	{ 5, CAUSE_QUOTA, "5.7.1", "daily smtp relay" },
 	{ 5, CAUSE_QUOTA, "5.2.0", "submissionquotaexceeded" },
-	/* Too many connections: Microsoft, SES. */
+	/* Too many connections: Microsoft, SES; Postfix, Sendmail. */
 	{ 4, CAUSE_CONNECTIONS, NULL, "concurrent" },
+	{ 4, CAUSE_CONNECTIONS, NULL, "too many connections" },
+	{ 4, CAUSE_CONNECTIONS, NULL, "too many open connections" },
 	/* Slow down; at a recipient's own mailbox (X.2.X) it is not ours. */
 	{ 4, CAUSE_RATE, "4.2.1", "peak smtp relay limit" },
 	{ 4, CAUSE_MESSAGE, "4.2.1", NULL },
@@ -91,6 +93,7 @@ static const struct {
 	{ 4, CAUSE_RATE, NULL, "rate limit" },
 	{ 4, CAUSE_RATE, "4.7.0", "rate" },
 	{ 4, CAUSE_RATE, NULL, "too many messages" },
+	{ 4, CAUSE_RATE, NULL, "too much mail" },
 	{ 4, CAUSE_RATE, NULL, "too fast" },
 	{ 4, CAUSE_RATE, NULL, "slow down" },
 	/* Not from this sender: SES, Postfix, Microsoft, SendGrid, Postmark. */

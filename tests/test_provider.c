@@ -61,6 +61,10 @@ replies_mean_what_their_provider_says(void **state)
 		  "Identity",
 		    CAUSE_SENDER },
 		{ "450 4.7.0 rate", CAUSE_RATE },
+		{ "450 4.7.1 Error: too much mail from 192.0.2.1", CAUSE_RATE },
+		{ "421 4.7.0 mx Error: too many connections from 192.0.2.1",
+		    CAUSE_CONNECTIONS },
+		{ "421 4.3.2 Too many open connections.", CAUSE_CONNECTIONS },
 		{ "450 4.7.1 <c@d.example>: Recipient address rejected: "
 		  "Greylisted, see ...",
 		    CAUSE_MESSAGE },
