@@ -38,11 +38,11 @@ LAYERS = log buf util loop \
     aliases addresses rewrite rewrite_header provider \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_check config \
-    spool diagnosis queue entry move walk convert setup trust conn advice dns \
+    spool diagnosis queue keep entry move walk convert setup trust conn advice dns \
     wire transaction pipeline relay maildir \
-    due settle quota window pace pool backlog sched flush \
+    due settle quota window pace throttle pool backlog dispatch sched flush \
     listen intake requeue notice ration reply dialogue session submit \
-    bounce sweep report http metrics client operate verbs control
+    bounce sweep report_pace report http metrics client operate verbs control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp parameters text header aliases
 

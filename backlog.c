@@ -228,6 +228,7 @@ backlog_take(struct backlog *b, struct pool *p, struct instant now)
 		return NULL;
 	p->probing = false; /* it has its message */
 	j = job_new(p, e, now);
+	j->due_ms = due.at_ms < now.mono_ms ? due.at_ms : now.mono_ms;
 	j->next = b->active;
 	b->active = j;
 	b->active_count++;

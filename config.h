@@ -66,6 +66,8 @@ struct config_relay {
 	char *password_file, *password_credential;
 	unsigned connections, pipeline;
 	unsigned messages_per_connection, recipients_per_message;
+	double rate;		/* recipients a second; 0: no ceiling */
+	uint64_t daily;		/* recipients; 0: no limit */
 	int64_t idle, timeout, connect_timeout;
 	enum family family;
 	unsigned line;

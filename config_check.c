@@ -385,7 +385,8 @@ static void
 check_maildir(struct config_reading *r, struct config_relay *relay,
     size_t section)
 {
-	static const char *const senseless[] = { "preset", "host", "user" };
+	static const char *const senseless[] = { "preset", "host", "user",
+		"rate", "daily" };
 	size_t i;
 
 	for (i = 0; i < sizeof(senseless) / sizeof(*senseless); i++)

@@ -155,8 +155,8 @@ const struct config_key config_relay_keys[] = {
 	COUNT("recipients_per_message", KEY_NUMBER,
 	    RELAY(recipients_per_message), "100", 1, 100000),
 	COUNT("idle", KEY_DURATION, RELAY(idle), "30s", 0, DAY),
-	LATER("rate"),
-	LATER("daily"),
+	{ "rate", KEY_RATE, RELAY(rate), "", 0, 0, NULL, NULL, NULL },
+	COUNT("daily", KEY_NUMBER, RELAY(daily), "0", 0, 1000000000),
 	LATER("null_sender"),
 	COUNT("timeout", KEY_DURATION, RELAY(timeout), "5m", 1, HOUR),
 	COUNT("connect_timeout", KEY_DURATION, RELAY(connect_timeout), "60s", 1,
@@ -384,6 +384,22 @@ set_word(const struct config_key *key, void *field, struct span value,
 }
 
 static int
+set_rate(void *field, struct span value, struct buf *error)
+{
+	double rate = 0;
+
+	if (value.len > 0 && !parse_rate(value, &rate)) {
+		show_value(error, value);
+		buf_add_text(error,
+		    "must be a rate (\"14/s\", \"30/m\", \"100/h\", "
+		    "\"2000/d\"), or \"\" for none");
+		return -1;
+	}
+	memcpy(field, &rate, sizeof(rate));
+	return 0;
+}
+
+static int
 set_durations(const struct config_key *key, struct config *c,
     const struct strings *values, struct buf *error)
 {
@@ -465,6 +481,8 @@ config_key_set(const struct config_key *key, void *base,
 		return set_amount(key, field, value, error);
 	case KEY_DURATIONS:
 		return set_durations(key, base, values, error);
+	case KEY_RATE:
+		return set_rate(field, value, error);
 	case KEY_LATER:
 	case KEY_SECTION:
 	case KEY_INCLUDE:

@@ -110,6 +110,7 @@ enum key_kind {
 	KEY_SIZE,    /* uint64_t, octets */
 	KEY_DURATION,  /* int64_t, seconds */
 	KEY_DURATIONS, /* int64_t *, size_t */
+	KEY_RATE,      /* double, a second; 0: none */
 };
 
 /* A row for every key. */

@@ -21,7 +21,9 @@
 enum {
 	/* The first probe: a token bucket gives the next token soon. */
 	PROBE_MIN_MS = 20,
-	/* The longest a limit that was lifted goes unnoticed. */
+	/* The longest a limit that was lifted goes unnoticed.  No limit is set
+	 * lower than one in this time either: what is refused so slowly is
+	 * refused for another reason. */
 	PROBE_MAX_MS = 5 * 60 * 1000,
 	/* Aim at the end of a window, and this part of it behind: one in a
 	 * hundred, for the relayhost's clock is not ours. */
@@ -265,6 +267,8 @@ measure(struct pace *p, int64_t again_ms)
 	}
 	if (limit->count == 0)
 		limit->count = 1;
+	if (limit->window_ms / PROBE_MAX_MS >= (int64_t)limit->count)
+		limit->window_ms = (int64_t)limit->count * PROBE_MAX_MS;
 	p->refused_rate = old;
 	round_up(limit);
 }
@@ -472,19 +476,26 @@ pace_accepted(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
 		steady(p, now_ms, recipients);
 }
 
+/* It has not counted. */
+static void
+take_back(struct pace *p, struct pace_ticket ticket, unsigned recipients)
+{
+	p->open -= recipients;
+	if (p->quota.limit > 0)
+		quota_give_back(&p->quota, ticket.sent_ms, recipients);
+	ceiling_take(p, ticket.sent_ms, -(double)recipients);
+	window_give_back(&p->sent, ticket.sent_ms, recipients);
+	mark_take(&p->run, recipients);
+}
+
 /* Several refusals of one burst are one event: what was sent before the first
  * of them was told says nothing new. */
 void
 pace_throttled(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
     unsigned recipients)
 {
-	p->open -= recipients;
+	take_back(p, ticket, recipients);
 	p->throttled += recipients;
-	if (p->quota.limit > 0)
-		quota_give_back(&p->quota, ticket.sent_ms, recipients);
-	ceiling_take(p, now_ms, -(double)recipients);
-	window_give_back(&p->sent, ticket.sent_ms, recipients);
-	mark_take(&p->run, recipients);
 	if (ticket.number <= p->event)
 		return;
 	switch (p->state) {
@@ -505,6 +516,17 @@ pace_throttled(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
 	case PACE_PROBING:
 		schedule_probe(p, now_ms, now_ms - ticket.sent_ms);
 		break;
+	}
+}
+
+void
+pace_unsent(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
+    unsigned recipients)
+{
+	take_back(p, ticket, recipients);
+	if (p->state == PACE_PROBING && ticket.number > p->event) {
+		p->probe_out = false;
+		p->probe_ms = now_ms;
 	}
 }
 

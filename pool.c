@@ -1,10 +1,11 @@
 /*
- * The links to one relay under one configuration, and the pause that a fault
- * of the relay costs it.
+ * The links to one relay under one configuration: how many there may be, and
+ * the pause that a fault of the relay costs it.
  */
 #include "sched.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* How long a pause is; it doubles with each fault. */
 enum {
@@ -25,6 +26,8 @@ pool_new(struct sched *s, struct config *config,
 	p->config = config_hold(config);
 	p->relay = relay;
 	p->link = mem_alloc(relay->connections * sizeof(struct relay_link *));
+	p->throttle = throttle_new(relay);
+	p->next_size = 1;
 	return p;
 }
 
@@ -33,6 +36,7 @@ pool_free(struct pool *p)
 {
 	due_free(&p->ready);
 	due_free(&p->parked);
+	throttle_release(p->throttle);
 	config_release(p->config);
 	free(p->link);
 	free(p);
@@ -45,6 +49,28 @@ pool_inherit(struct pool *p, const struct pool *old)
 	p->fault = old->fault;
 	p->fault_wall_ms = old->fault_wall_ms;
 	p->sent_wall_ms = old->sent_wall_ms;
+	if (strcmp(p->relay->host, old->relay->host) != 0 ||
+	    p->relay->port != old->relay->port) {
+		p->throttle->pace.quota = old->throttle->pace.quota;
+		p->throttle->pace.quota.limit = p->relay->daily;
+		return;
+	}
+	throttle_release(p->throttle);
+	p->throttle = throttle_hold(old->throttle, p->relay);
+}
+
+int64_t
+pool_wait_ms(const struct pool *p, int64_t now_ms)
+{
+	return pace_wait_ms(&p->throttle->pace, now_ms, p->next_size);
+}
+
+bool
+pool_may_open(const struct pool *p, int64_t now_ms)
+{
+	return !p->paused &&
+	    p->link_count < pace_links_allowed(&p->throttle->links, now_ms,
+				p->relay->connections);
 }
 
 void
@@ -96,6 +122,19 @@ pool_pause(struct pool *p, const struct fault *fault, struct instant now)
 }
 
 void
+pool_crowded(struct pool *p, const char *reply, struct instant now)
+{
+	struct pace_links *links = &p->throttle->links;
+	unsigned before = links->limit;
+
+	pace_links_refused(links, now.mono_ms, (unsigned)p->link_count);
+	if (links->limit != before)
+		log_info("smtp",
+		    "relay %s takes no more than %u connections: %s",
+		    p->relay->name, links->limit, reply);
+}
+
+void
 pool_recover(struct pool *p)
 {
 	if (p->paused)
@@ -107,6 +146,11 @@ void
 pool_status(const struct pool *p, struct instant now,
     struct sched_relay_status *status)
 {
+	const struct throttle *t = p->throttle;
+	int64_t wait = pool_wait_ms(p, now.mono_ms);
+	struct pace_status pace;
+
+	pace_status(&t->pace, now.mono_ms, &pace);
 	*status = (struct sched_relay_status){ .name = p->relay->name,
 		.host = p->relay->host,
 		.port = p->relay->port,
@@ -122,5 +166,11 @@ pool_status(const struct pool *p, struct instant now,
 		.sent = p->counts.sent,
 		.deferred = p->counts.deferred,
 		.failed = p->counts.failed,
-		.delay = &p->counts.delay };
+		.delay = &p->counts.delay,
+		.rate = pace.rate,
+		.paced_ms = wait == INT64_MAX ? 0 : wait,
+		.throttled = pace.throttled,
+		.connection_limit = t->links.limit,
+		.daily = t->pace.quota.limit,
+		.used_today = pace.used_today };
 }

@@ -388,6 +388,11 @@ bool queue_is_failing(const struct queue *q);
 bool queue_unsynced(const struct queue *q);
 void queue_sync_marks(struct queue *q);
 
+/* A small text of the daemon's in the spool, by its name: written, durable, in
+ * place of the last one; read, nothing where there is none. */
+int queue_keep(const struct queue *q, const char *name, struct span text);
+int queue_kept(const struct queue *q, const char *name, struct buf *text);
+
 /* A message on its way out. */
 struct entry {
 	queue_id id;
@@ -680,6 +685,11 @@ struct sched_relay_status {
 	const char *tls;	/* of the last connection; "" in clear, none yet */
 	uint64_t sent, deferred, failed; /* recipients, since start */
 	const struct histogram *delay; /* of those sent, since they arrived */
+	double rate;		/* recipients a second at most now; 0: any */
+	int64_t paced_ms;	/* until the next may be sent; 0: now */
+	uint64_t throttled;	/* recipients told to slow down, since start */
+	unsigned connection_limit; /* what it takes; 0: no limit found */
+	uint64_t daily, used_today; /* recipients; daily 0: no limit */
 };
 
 struct sched_status {

@@ -411,8 +411,10 @@ relay_json(const struct sched_relay_status *r, bool verified, struct buf *out)
 	add_json_time(out, r->sent_wall_ms);
 	buf_printf(out,
 	    ", \"sent\": %" PRIu64 ", \"deferred\": %" PRIu64
-	    ", \"failed\": %" PRIu64 "}",
+	    ", \"failed\": %" PRIu64 ", ",
 	    r->sent, r->deferred, r->failed);
+	report_pace_json(r, out);
+	buf_add_char(out, '}');
 }
 
 static void
@@ -429,6 +431,12 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 	    " failed; %u connection%s\n",
 	    r->sent, r->deferred, r->failed, r->connections,
 	    r->connections == 1 ? "" : "s");
+	report_pace_text(r, out);
+	if (r->paced_ms >= 1000) {
+		buf_add_text(out, "    next message in ");
+		add_duration(out, (r->paced_ms + 999) / 1000);
+		buf_add_char(out, '\n');
+	}
 	if (!verified)
 		buf_add_text(out,
 		    "    warning: its certificate is not verified "

@@ -1,6 +1,6 @@
 /*
- * report.c's contract: what "queue" and "status" print.  For control.c and
- * relayctl.c.
+ * report.c's contract, and report_pace.c's: what "queue" and "status" print.
+ * For control.c and relayctl.c.
  */
 #ifndef REPORT_H
 #define REPORT_H
@@ -40,6 +40,10 @@ void report_count(struct report_counts *counts, const struct queue_info *info);
 /* The status while no daemon runs; counts NULL: the spool can't be read. */
 void report_stopped(const struct report_counts *counts, int64_t wall_ms,
     bool json, struct buf *out);
+
+/* Of a relay, how fast it may be sent to: members of its object; lines. */
+void report_pace_json(const struct sched_relay_status *r, struct buf *out);
+void report_pace_text(const struct sched_relay_status *r, struct buf *out);
 
 struct report_source {
 	const struct loop *loop; /* for metrics.c */

@@ -1,169 +1,72 @@
 /*
- * Which message goes where and when.
+ * When messages go, and over how many links.
  *
- * backlog.c knows all messages and gives those that are due their way.  A
- * link of the relay's pool asks for the next (relay.c pulls, nothing is
- * pushed).  A fault of the relay pauses its pool: one probe at a time, the
- * wait doubling, while the next relay in the file, if there is one, takes the
- * mail.
+ * backlog.c knows all messages and gives those that are due their way.  At the
+ * end of each turn links are woken or opened for them, as far as pace and
+ * pauses allow; what they are given is dispatch.c's.  Paused, a relay gets one
+ * probe at a time, the wait doubling, while the next relay in the file, if
+ * there is one, takes the mail.
  */
 #include "sched.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
 	READ_SLICE = 200,   /* messages of the spool a turn, at start */
 	MAILDIR_SLICE = 20, /* messages written to a Maildir a turn */
+	SAVE_MS = 1000,     /* quotas are kept so long after a change */
 };
 
-static struct settle_scene
-scene_of(struct pool *p, const char *peer)
-{
-	const struct sched *s = p->sched;
+/* ---- quotas, kept over a restart ---- */
 
-	return (struct settle_scene){ .config = p->config,
-		.now = loop_now(s->loop),
-		.peer = peer,
-		.counts = &p->counts,
-		.observer = s->observer,
-		.observer_arg = s->observer_arg,
-		.over = s->backlog.over,
-		.late = s->late,
-		.over_arg = s->backlog.over_arg };
-}
+static const char quota_name[] = "quota";
 
-/* A pool works again: what was put aside because of it goes on. */
-static void
-recover(struct pool *p)
-{
-	bool paused = p->paused;
-
-	pool_recover(p);
-	if (paused)
-		backlog_again(&p->sched->backlog);
-}
-
-void
-sched_add(struct sched *s, queue_id id, int64_t due_ms)
-{
-	struct instant now = loop_now(s->loop);
-	int64_t most = s->config->retry[s->config->retry_count - 1] * 1100;
-	int64_t wait = due_ms - now.wall_ms;
-
-	/* The clock may have been set meanwhile: no wait is longer than the
-	 * longest. */
-	if (wait > most)
-		wait = most;
-	due_add(&s->backlog.waiting, id, now.mono_ms + (wait < 0 ? 0 : wait));
-}
-
-/* ---- what the links ask and tell ---- */
-
-static struct delivery *
-next(void *arg, struct relay_link *link)
-{
-	struct pool *p = arg;
-	struct sched *s = p->sched;
-	struct job *j;
-
-	(void)link;
-	if (s->stopping || p->retired)
-		return NULL;
-	j = backlog_take(&s->backlog, p, loop_now(s->loop));
-	if (j == NULL)
-		return NULL;
-	j->more = false;
-	(void)job_prepare(j, p->relay->recipients_per_message);
-	return &j->delivery;
-}
-
-/* A message that this relayhost can't take goes to the next that serves its
- * sender; false: there is none, or it has taken a part. */
 static bool
-hand_on(struct pool *p, struct job *j)
+is_unsaved(const struct sched *s)
 {
-	struct backlog *b = &p->sched->backlog;
-	const struct envelope *e = &j->entry->envelope;
-	struct pool *to = backlog_next(b, p, e->sender);
+	bool unsaved = false;
+	size_t i;
 
-	if (to == NULL || j->delivery.recipient_count == 0 ||
-	    j->delivery.recipient[0].cause != CAUSE_UNSUITED)
-		return false;
-	due_add(&to->ready, j->entry->id, loop_now(p->sched->loop).mono_ms);
-	backlog_end(b, j);
-	return true;
-}
-
-/* Every recipient of the job's delivery has its verdict. */
-static void
-conclude(struct pool *p, struct job *j, const struct settle_scene *scene)
-{
-	struct sched *s = p->sched;
-	queue_id id = j->entry->id;
-	uint64_t sent = p->counts.sent;
-	enum outcome outcome = settle(scene, j);
-
-	if (p->counts.sent > sent)
-		p->sent_wall_ms = scene->now.wall_ms;
-	if (outcome != OUTCOME_AGAIN) {
-		recover(p); /* it dealt with a message */
-		p->pause_ms = 0;
-	}
-	if (outcome == OUTCOME_LATER)
-		sched_add(s, id, j->entry->next_ms);
-	if (outcome == OUTCOME_MORE && !p->retired && !s->stopping) {
-		j->more = true;
-		return;
-	}
-	if (outcome == OUTCOME_MORE || outcome == OUTCOME_AGAIN)
-		due_add(&s->backlog.waiting, id, scene->now.mono_ms);
-	backlog_end(&s->backlog, j);
+	for (i = 0; i < s->backlog.pool_count; i++)
+		unsaved |= s->backlog.pool[i]->throttle->unsaved;
+	return unsaved;
 }
 
 static void
-done(void *arg, struct relay_link *link, struct delivery *d)
+save_quotas(void *arg)
 {
-	struct pool *p = arg;
-	struct job *j = (struct job *)(void *)d; /* its first member */
-	struct settle_scene scene = scene_of(p, relay_peer(link));
+	struct sched *s = arg;
+	struct buf text = { NULL, 0, 0 };
+	bool failed;
+	size_t i;
 
-	if (!hand_on(p, j))
-		conclude(p, j, &scene);
+	for (i = 0; i < s->backlog.pool_count; i++)
+		throttle_save(s->backlog.pool[i]->throttle,
+		    s->backlog.pool[i]->relay->name, loop_now(s->loop), &text);
+	failed = queue_keep(s->queue, quota_name, buf_span(&text)) == -1;
+	if (failed && !s->save_failed)
+		log_error("smtp", "the count for daily can't be kept: %s",
+		    strerror(errno));
+	s->save_failed = failed;
+	buf_free(&text);
 }
 
 static void
-ready(void *arg, struct relay_link *link)
+load_quotas(struct sched *s)
 {
-	struct pool *p = arg;
+	struct buf text = { NULL, 0, 0 };
+	size_t i;
 
-	(void)snprintf(p->tls, sizeof(p->tls), "%s", relay_tls(link));
-	if (p->fault.kind < FAULT_SHUTDOWN)
-		recover(p); /* setting up is what had failed */
-	else
-		p->probing = p->paused;
-}
-
-static void
-closed(void *arg, struct relay_link *link, const struct fault *fault)
-{
-	struct pool *p = arg;
-	struct sched *s = p->sched;
-	size_t i = 0;
-
-	while (p->link[i] != link)
-		i++;
-	p->link[i] = p->link[--p->link_count];
-	s->link_count--;
-	p->probing = false;
-	if (fault != NULL && !p->retired && !s->stopping) {
-		pool_pause(p, fault, loop_now(s->loop));
-		due_move(&p->ready, &s->backlog.waiting);
-	}
-	if (s->stopping && s->link_count == 0)
-		s->stopped(s->stopped_arg);
+	if (queue_kept(s->queue, quota_name, &text) == -1)
+		log_error("smtp", "the count for daily can't be read: %s",
+		    strerror(errno));
+	for (i = 0; i < s->backlog.pool_count; i++)
+		throttle_load(s->backlog.pool[i]->throttle,
+		    s->backlog.pool[i]->relay->name, loop_now(s->loop),
+		    buf_span(&text));
+	buf_free(&text);
 }
 
 /* ---- the end of each turn: who goes next ---- */
@@ -183,18 +86,7 @@ free_retired(struct sched *s, bool all)
 	s->retired_count = kept;
 }
 
-static void
-open_link(struct sched *s, struct pool *p)
-{
-	static const struct relay_handlers handlers = { next, done, ready,
-		closed };
-
-	p->wanted = false;
-	p->link[p->link_count++] = relay_open(s->connector, s->loop, p->config,
-	    p->relay, &handlers, p);
-	s->link_count++;
-}
-
+/* Has it anything to send, now or when the pace allows it? */
 static bool
 has_work(const struct sched *s, const struct pool *p)
 {
@@ -211,7 +103,7 @@ has_work(const struct sched *s, const struct pool *p)
 static void
 deliver_here(struct sched *s, struct pool *p)
 {
-	struct settle_scene scene = scene_of(p, "maildir");
+	struct settle_scene scene = dispatch_scene(p, "maildir");
 	struct job *j;
 	int n;
 
@@ -223,35 +115,43 @@ deliver_here(struct sched *s, struct pool *p)
 		j->delivery.begun_ms = scene.now.mono_ms;
 		maildir_deliver(p->relay->maildir, &j->delivery,
 		    scene.now.wall_ms);
-		conclude(p, j, &scene);
+		dispatch_conclude(p, j, &scene);
 	}
 	loop_hurry(s->loop);
 }
 
-/* Idle links first; one more only when all that there are are busy. */
-static void
-employ(struct sched *s, struct pool *p)
+static bool
+may_send(const struct sched *s, const struct pool *p, struct instant now)
 {
-	bool connecting = false;
+	return has_work(s, p) && pool_wait_ms(p, now.mono_ms) == 0;
+}
+
+/* Idle links first, and those that had room for more but were held back; one
+ * more only when all that there are are busy. */
+static void
+employ(struct sched *s, struct pool *p, struct instant now)
+{
+	bool enough = false, held = p->held;
 	size_t i;
 
-	for (i = p->link_count; i > 0 && has_work(s, p); i--) {
+	for (i = p->link_count; i > 0 && may_send(s, p, now); i--) {
 		if (i > p->link_count)
 			continue; /* closed by the one before */
-		if (relay_idle(p->link[i - 1]))
+		p->held = false;
+		if (held || relay_idle(p->link[i - 1]))
 			relay_wake(p->link[i - 1]);
-		else if (!relay_ready(p->link[i - 1]))
-			connecting = true;
+		/* It will take one, if not in this turn. */
+		enough |= held || relay_idle(p->link[i - 1]) ||
+		    !relay_ready(p->link[i - 1]);
 	}
-	if (has_work(s, p) && !connecting &&
-	    p->link_count < p->relay->connections && !p->paused)
-		open_link(s, p);
+	if (may_send(s, p, now) && !enough && pool_may_open(p, now.mono_ms))
+		dispatch_open(s, p);
 }
 
 static bool
 tell_parked(struct pool *p, struct entry *e)
 {
-	struct settle_scene scene = scene_of(p, "none");
+	struct settle_scene scene = dispatch_scene(p, "none");
 
 	return settle_waiting(&scene, e, &p->fault);
 }
@@ -262,7 +162,7 @@ defer_orphan(void *arg, struct entry *e)
 {
 	struct sched *s = arg;
 	struct pool *p = s->backlog.pool[0];
-	struct settle_scene scene = scene_of(p, "none");
+	struct settle_scene scene = dispatch_scene(p, "none");
 	struct job *j = job_new(p, e, scene.now);
 	queue_id id = e->id;
 	struct buf text = { NULL, 0, 0 };
@@ -285,12 +185,25 @@ defer_orphan(void *arg, struct entry *e)
 	job_free(j);
 }
 
-/* Wake up for the next probe, or the next message that falls due. */
+/* When the pace lets the next message of a pool go; INT64_MAX: no wait ends by
+ * itself. */
+static int64_t
+paced_until(const struct sched *s, const struct pool *p, struct instant now)
+{
+	int64_t wait = pool_wait_ms(p, now.mono_ms);
+
+	return wait == 0 || wait == INT64_MAX || !has_work(s, p)
+	    ? INT64_MAX
+	    : now.mono_ms + wait;
+}
+
+/* Wake up for the next probe, when a relay may be sent more, or when the next
+ * message falls due. */
 static void
 set_timer(struct sched *s, struct instant now)
 {
 	const struct backlog *b = &s->backlog;
-	int64_t at = INT64_MAX;
+	int64_t at = INT64_MAX, paced;
 	size_t i;
 
 	for (i = 0; i < b->pool_count; i++) {
@@ -300,6 +213,9 @@ set_timer(struct sched *s, struct instant now)
 			at = p->probe_at_ms;
 		if (p->parked.count > 0 && p->parked.item[0].at_ms < at)
 			at = p->parked.item[0].at_ms;
+		paced = paced_until(s, p, now);
+		if (paced < at)
+			at = paced;
 	}
 	if (b->waiting.count > 0 && b->waiting.item[0].at_ms < at)
 		at = b->waiting.item[0].at_ms;
@@ -330,11 +246,13 @@ turn_end(void *arg)
 		if (*p->relay->maildir != '\0')
 			deliver_here(s, p);
 		else if (pool_probes(p, now.mono_ms))
-			open_link(s, p);
+			dispatch_open(s, p);
 		else
-			employ(s, p);
+			employ(s, p, now);
 	}
 	set_timer(s, now);
+	if (is_unsaved(s) && s->save_timer.place == 0)
+		loop_timer_set(s->loop, &s->save_timer, SAVE_MS);
 }
 
 /* The timer only ends the wait: turn_end() does the work. */
@@ -424,8 +342,10 @@ sched_new(struct loop *l, struct queue *q, struct connector *c,
 	s->config = config_hold(config);
 	s->backlog.queue = q;
 	make_pools(s);
+	load_quotas(s);
 	s->timer = (struct timer){ .handler = on_timer, .arg = s };
 	s->walk_timer = (struct timer){ .handler = read_slice, .arg = s };
+	s->save_timer = (struct timer){ .handler = save_quotas, .arg = s };
 	loop_at_turn_end(l, turn_end, s);
 	return s;
 }
@@ -434,14 +354,13 @@ sched_new(struct loop *l, struct queue *q, struct connector *c,
 static void
 drop_unfinished(struct sched *s)
 {
-	int64_t now_ms = loop_now(s->loop).mono_ms;
 	struct job *j, *next;
 
 	for (j = s->backlog.active; j != NULL; j = next) {
 		next = j->next;
 		if (!j->more)
 			continue;
-		due_add(&s->backlog.waiting, j->entry->id, now_ms);
+		due_add(&s->backlog.waiting, j->entry->id, j->due_ms);
 		backlog_end(&s->backlog, j);
 	}
 }
@@ -506,6 +425,9 @@ sched_free(struct sched *s)
 		return;
 	loop_timer_clear(s->loop, &s->timer);
 	loop_timer_clear(s->loop, &s->walk_timer);
+	loop_timer_clear(s->loop, &s->save_timer);
+	if (is_unsaved(s))
+		save_quotas(s);
 	queue_walk_free(s->walk);
 	for (i = 0; i < s->backlog.pool_count; i++)
 		pool_free(s->backlog.pool[i]);

@@ -1,6 +1,6 @@
 /*
  * The scheduler's inside: between due.c, settle.c, quota.c, window.c, pace.c,
- * pool.c, backlog.c, sched.c and flush.c only.
+ * throttle.c, pool.c, backlog.c, dispatch.c, sched.c and flush.c only.
  */
 #ifndef SCHED_H
 #define SCHED_H
@@ -32,13 +32,21 @@ void due_free(struct due_heap *h);
 
 /* ---- settle.c: what follows from a verdict ---- */
 
+/* Of a transaction that was begun: see pace.c. */
+struct pace_ticket {
+	uint64_t number;
+	int64_t sent_ms;
+};
+
 /* A message being sent, from queue_take() on. */
 struct job {
 	struct delivery delivery; /* of some of its recipients */
 	struct entry *entry;
 	struct pool *pool;
 	struct job *next;
-	bool more;        /* it has recipients still to be tried */
+	bool more;      /* it has recipients still to be tried */
+	int64_t due_ms; /* monotonic: its place among those that wait */
+	struct pace_ticket ticket;
 	int64_t taken_ms; /* monotonic */
 	int64_t taken_wall_ms;
 	char *reason; /* its last own failure in this attempt */
@@ -148,12 +156,6 @@ enum pace_state {
 	PACE_PROBING, /* throttled: one at a time, until one is accepted */
 };
 
-/* Of a transaction that was begun. */
-struct pace_ticket {
-	uint64_t number;
-	int64_t sent_ms;
-};
-
 /* All zero: neither a ceiling nor a quota. */
 struct pace {
 	double ceiling; /* recipients a second; 0: none */
@@ -192,13 +194,16 @@ void pace_init(struct pace *p, double ceiling, uint64_t daily);
  * until one of the replies that are awaited is there. */
 int64_t pace_wait_ms(const struct pace *p, int64_t now_ms, unsigned recipients);
 /* A transaction begins.  What becomes of it, in parts that sum up to
- * recipients, is told by the next three. */
+ * recipients, is told by the next four. */
 struct pace_ticket pace_sent(struct pace *p, int64_t now_ms,
     unsigned recipients);
 void pace_accepted(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
     unsigned recipients);
 /* "Slow down": they count as not sent. */
 void pace_throttled(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
+    unsigned recipients);
+/* It was not tried after all. */
+void pace_unsent(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
     unsigned recipients);
 /* Anything else (refused for good, connection lost): may have counted. */
 void pace_dropped(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
@@ -228,6 +233,35 @@ void pace_links_refused(struct pace_links *l, int64_t now_ms, unsigned open);
 /* One more is ready for mail. */
 void pace_links_ready(struct pace_links *l, int64_t now_ms, unsigned open);
 
+/* ---- throttle.c: the pace of a relay at work ---- */
+
+/* Shared by the pools that a relay has over reloads: a reply may still be on
+ * its way to the last one. */
+struct throttle {
+	struct pace pace;
+	struct pace_links links;
+	unsigned references;
+	bool unsaved;     /* its quota has changed */
+	double told_rate; /* in the log */
+};
+
+struct throttle *throttle_new(const struct config_relay *r);
+/* One more reference, under what the configuration says now. */
+struct throttle *throttle_hold(struct throttle *t,
+    const struct config_relay *r);
+void throttle_release(struct throttle *t);
+/* A delivery begins, and ends with its verdicts. */
+void throttle_begin(struct throttle *t, struct job *j, int64_t now_ms);
+void throttle_end(struct throttle *t, const struct job *j, int64_t now_ms);
+/* A recipient of it that was refused because of this, or NULL. */
+const struct delivery_recipient *throttle_cause(const struct delivery *d,
+    enum reply_cause cause);
+/* Its quota as a line to keep; from all of these lines. */
+void throttle_save(struct throttle *t, const char *name, struct instant now,
+    struct buf *out);
+void throttle_load(struct throttle *t, const char *name, struct instant now,
+    struct span text);
+
 /* ---- pool.c: the links to one relay, and its pauses ---- */
 
 struct pool {
@@ -242,6 +276,10 @@ struct pool {
 	struct relay_link **link;
 	size_t link_count;
 	bool retired; /* by a reload: goes with its last link */
+	struct throttle *throttle;
+	unsigned
+	    next_size; /* recipients of its next message, as far as known */
+	bool held;     /* a link had to wait for the pace */
 	bool paused;
 	int64_t pause_ms;    /* the present wait; 0: none yet */
 	int64_t probe_at_ms; /* monotonic */
@@ -261,6 +299,12 @@ void pool_inherit(struct pool *p, const struct pool *old);
 void pool_pause(struct pool *p, const struct fault *fault, struct instant now);
 void pool_recover(struct pool *p); /* it works again: the pause is over */
 void pool_lift(struct pool *p);    /* told to try at once */
+/* How long the next delivery must wait: 0; INT64_MAX: until a reply is there. */
+int64_t pool_wait_ms(const struct pool *p, int64_t now_ms);
+/* May one more connection be tried? */
+bool pool_may_open(const struct pool *p, int64_t now_ms);
+/* One of its connections, not the only one, was refused as one too many. */
+void pool_crowded(struct pool *p, const char *reply, struct instant now);
 /* May it be probed now, and is there a reason to? */
 bool pool_probes(const struct pool *p, int64_t now_ms);
 void pool_status(const struct pool *p, struct instant now,
@@ -312,7 +356,7 @@ queue_id backlog_oldest_active(const struct backlog *b);
 void backlog_set_pools(struct backlog *b, struct pool **pool, size_t count);
 void backlog_clear(struct backlog *b); /* frees all but the pools */
 
-/* ---- sched.c, flush.c ---- */
+/* ---- dispatch.c, sched.c, flush.c ---- */
 
 struct sched {
 	struct loop *loop;
@@ -328,6 +372,8 @@ struct sched {
 	int64_t started_wall_ms;
 	struct timer timer;
 	struct timer walk_timer;
+	struct timer save_timer; /* of the quotas */
+	bool save_failed;        /* the last time */
 	bool stopping;
 	void (*stopped)(void *arg);
 	void *stopped_arg;
@@ -335,5 +381,12 @@ struct sched {
 	void *observer_arg;
 	sched_late *late; /* the other is in backlog */
 };
+
+/* One link more for a pool. */
+void dispatch_open(struct sched *s, struct pool *p);
+struct settle_scene dispatch_scene(struct pool *p, const char *peer);
+/* Every recipient of the job's delivery has its verdict. */
+void dispatch_conclude(struct pool *p, struct job *j,
+    const struct settle_scene *scene);
 
 #endif

@@ -418,9 +418,11 @@ settle(const struct settle_scene *scene, struct job *j)
 	}
 	if (!any_waiting(e, false))
 		return defer(scene, j);
-	return j->reason == NULL && d->recipient_count == untried(d)
-	    ? OUTCOME_AGAIN
-	    : OUTCOME_MORE;
+	if (j->reason != NULL || d->recipient_count > untried(d))
+		return OUTCOME_MORE;
+	if (d->recipient[0].cause == CAUSE_RATE)
+		entry_note(entry, d->recipient[0].reply);
+	return OUTCOME_AGAIN;
 }
 
 /* ---- waiting for the relay ---- */

@@ -12,12 +12,12 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk,metrics curl/=conn openssl/=conn,trust,relayctl_probe
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
-    rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,entry,move,walk
+    rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,keep,entry,move,walk
     setup.h=setup,trust,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
-    sched.h=due,settle,quota,window,pace,pool,backlog,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
+    sched.h=due,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
-    report.h=report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd
+    report.h=report_pace,report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd
     relayctl.h=relayctl,relayctl_ask,relayctl_check,relayctl_explain,relayctl_list,relayctl_online,relayctl_operate
     online.h=relayctl_domain,relayctl_online,relayctl_probe,relayctl_session,relayctl_steps
     sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk

@@ -887,7 +887,7 @@ E16_every_key_reaches_its_field(void **state)
 	    "password = 'p\\'\\\\\"\\x' connections = 3 pipeline = 4 "
 	    "messages_per_connection = 5 recipients_per_message = 6 "
 	    "idle = \"0\" timeout = \"8s\" connect_timeout = \"9s\" "
-	    "family = ipv6 }\n");
+	    "family = ipv6 rate = \"30/m\" daily = 2000 }\n");
 	const struct config_relay *r = &c->relay[0];
 	struct buf mapped = { 0 };
 
@@ -952,6 +952,8 @@ E16_every_key_reaches_its_field(void **state)
 	assert_int_equal(r->timeout, 8);
 	assert_int_equal(r->connect_timeout, 9);
 	assert_int_equal(r->family, FAMILY_IPV6);
+	assert_true(r->rate == 0.5);
+	assert_int_equal(r->daily, 2000);
 	config_release(c);
 }
 
@@ -1411,10 +1413,17 @@ a_preset_fills_in_what_is_not_written(void **state)
 	    "relay own { preset = ses\nhost = mx.example\n"
 	    "recipients_per_message = 3\ntls_verify = false }\n"
 	    "relay grid { preset = sendgrid\npassword = 'x'\n"
+	    "tls_verify = false }\n"
+	    "relay office { preset = office365\ntls_verify = false }\n"
+	    "relay fast { preset = office365\nrate = \"\"\n"
 	    "tls_verify = false }\n");
 
 	assert_non_null(c);
-	assert_int_equal(c->relay_count, 3);
+	assert_int_equal(c->relay_count, 5);
+	assert_true(c->relay[0].rate == 0);
+	assert_true(c->relay[3].rate == 0.5);
+	assert_int_equal(c->relay[3].connections, 3);
+	assert_true(c->relay[4].rate == 0);
 	assert_string_equal(c->relay[0].host,
 	    "email-smtp.eu-west-1.amazonaws.com");
 	assert_int_equal(c->relay[0].recipients_per_message, 50);

@@ -3,6 +3,7 @@
  * simulated in milliseconds.  The measured figures are printed.
  */
 #include "../sched.h"
+#include "limits.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,81 +15,6 @@
 #include <cmocka.h>
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
-
-/* ---- the relayhost ---- */
-
-enum kind { OPEN, SLIDING, FIXED, BUCKET };
-
-/* BUCKET: count tokens at most, as many again in each window. */
-struct policy {
-	enum kind kind;
-	unsigned count;
-	int64_t window_ms;
-	int64_t phase_ms; /* FIXED: how far into its window time 0 is */
-};
-
-enum { HISTORY = 65536 };
-struct relayhost {
-	struct policy policy;
-	int64_t accepted_ms[HISTORY]; /* SLIDING */
-	unsigned accepted;
-	int64_t window; /* FIXED */
-	unsigned in_window;
-	double tokens; /* BUCKET */
-	int64_t filled_ms;
-};
-
-static void
-relayhost_set(struct relayhost *r, struct policy policy, int64_t now_ms)
-{
-	r->policy = policy;
-	r->tokens = policy.count;
-	r->filled_ms = now_ms;
-	r->window = -1;
-}
-
-/* Would it take one more just now? */
-static bool
-relayhost_takes(struct relayhost *r, int64_t now_ms)
-{
-	const struct policy *p = &r->policy;
-	int64_t window;
-
-	switch (p->kind) {
-	case OPEN:
-		return true;
-	case SLIDING:
-		return r->accepted < p->count ||
-		    r->accepted_ms[(r->accepted - p->count) % HISTORY] +
-			p->window_ms <=
-		    now_ms;
-	case FIXED:
-		window = (now_ms + p->phase_ms) / p->window_ms;
-		if (window != r->window)
-			r->in_window = 0;
-		r->window = window;
-		return r->in_window < p->count;
-	case BUCKET:
-		r->tokens += (double)(now_ms - r->filled_ms) * p->count /
-		    (double)p->window_ms;
-		if (r->tokens > p->count)
-			r->tokens = p->count;
-		r->filled_ms = now_ms;
-		return r->tokens >= 1;
-	}
-	return false;
-}
-
-static bool
-relayhost_accepts(struct relayhost *r, int64_t now_ms)
-{
-	if (!relayhost_takes(r, now_ms))
-		return false;
-	r->accepted_ms[r->accepted++ % HISTORY] = now_ms;
-	r->in_window++;
-	r->tokens -= 1;
-	return true;
-}
 
 /* ---- the sender ---- */
 
@@ -670,6 +596,41 @@ two_connections_refused_at_once_are_counted_once(void **state)
 	assert_int_equal(pace_links_allowed(&links, 600001, 10), 1);
 }
 
+/* Neither the day's count nor the ceiling has it any more, and nobody waits
+ * for its reply. */
+static void
+what_was_not_sent_does_not_count(void **state)
+{
+	struct pace pace;
+	struct pace_ticket ticket;
+
+	(void)state;
+	pace_init(&pace, 1, 10);
+	ticket = pace_sent(&pace, 1000, 10);
+	assert_true(pace_wait_ms(&pace, 1000, 1) > 0);
+	pace_unsent(&pace, ticket, 1500, 10);
+	assert_int_equal(quota_used(&pace.quota, 1500), 0);
+	assert_int_equal(pace_wait_ms(&pace, 1500, 1), 0);
+	assert_int_equal(pace.open, 0);
+}
+
+/* Nor was it the probe. */
+static void
+a_probe_that_was_not_sent_is_due_at_once(void **state)
+{
+	struct pace pace;
+	struct pace_ticket ticket;
+
+	(void)state;
+	pace_init(&pace, 0, 0);
+	ticket = pace_sent(&pace, 0, 1);
+	pace_throttled(&pace, ticket, 10, 1);
+	ticket = pace_sent(&pace, 100, 1);
+	assert_true(pace_wait_ms(&pace, 100, 1) == INT64_MAX);
+	pace_unsent(&pace, ticket, 110, 1);
+	assert_int_equal(pace_wait_ms(&pace, 110, 1), 0);
+}
+
 int
 main(void)
 {
@@ -688,6 +649,8 @@ main(void)
 		cmocka_unit_test(the_number_of_connections_is_found),
 		cmocka_unit_test(
 		    two_connections_refused_at_once_are_counted_once),
+		cmocka_unit_test(what_was_not_sent_does_not_count),
+		cmocka_unit_test(a_probe_that_was_not_sent_is_due_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -428,12 +428,45 @@ status_in_json_has_every_field(void **state)
 	    "\"text\": \"login refused: 535 5.7.8 \\\"no\\\"\", "
 	    "\"at\": \"2026-11-24T05:13:29Z\"}, \"next_try_in\": 42, "
 	    "\"last_success\": null, \"sent\": 0, \"deferred\": 0, "
-	    "\"failed\": 0}],\n"
+	    "\"failed\": 0, \"throttled\": 0, \"rate\": null, "
+	    "\"paced_for\": 0, \"connection_limit\": null, "
+	    "\"daily\": null, \"used_today\": 0}],\n"
 	    "\"queue\": {\"waiting\": 3, \"active\": 1, \"hold\": 0, "
 	    "\"failed\": 0, \"failed_octets\": 0, \"reading\": false, "
 	    "\"oldest_age\": 7260},\n"
 	    "\"submission\": {\"open\": 1, \"sessions\": 7, \"accepted\": 5, "
 	    "\"rejected\": 2, \"aliases\": 3}}\n");
+}
+
+static void
+status_tells_the_pace(void **state)
+{
+	struct sched_relay_status *r = &daemon_now.relay[0];
+	struct config config = { .relay_count = 0 };
+	struct report_source source = { .config = &config };
+	struct buf text = { NULL, 0, 0 };
+
+	(void)state;
+	r->rate = 0.5;
+	r->throttled = 12;
+	r->daily = 500;
+	r->used_today = 480;
+	r->connection_limit = 3;
+	r->paced_ms = 41500;
+	assert_true(report_status(&source, false, &text));
+	assert_non_null(strstr(buf_text(&text),
+	    "    rate: at most 0.5 recipients a second\n"
+	    "    throttled: 12 recipients, sent to later\n"
+	    "    connections: it takes no more than 3\n"
+	    "    daily: 480 of 500 recipients\n"
+	    "    next message in 42 s\n"));
+	buf_clear(&text);
+	(void)report_status(&source, true, &text);
+	assert_non_null(strstr(buf_text(&text),
+	    "\"throttled\": 12, \"rate\": 0.5, \"paced_for\": 42, "
+	    "\"connection_limit\": 3, \"daily\": 500, "
+	    "\"used_today\": 480}"));
+	buf_free(&text);
 }
 
 static bool
@@ -583,6 +616,7 @@ main(void)
 		cmocka_unit_test_setup(status_says_why_mail_does_not_flow,
 		    set_up),
 		cmocka_unit_test_setup(status_in_json_has_every_field, set_up),
+		cmocka_unit_test_setup(status_tells_the_pace, set_up),
 		cmocka_unit_test_setup(
 		    status_is_wrong_when_anything_needs_a_person, set_up),
 		cmocka_unit_test_setup(
