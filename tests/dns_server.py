@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 
-TYPES = {"A": 1, "MX": 15, "TXT": 16, "AAAA": 28}
+TYPES = {"A": 1, "CNAME": 5, "MX": 15, "TXT": 16, "AAAA": 28}
 UDP_MAX = 512   # a longer answer is cut short, and asked for again by TCP
 
 
@@ -24,6 +24,8 @@ def encode_data(kind, value):
         return socket.inet_pton(socket.AF_INET, value)
     if kind == "AAAA":
         return socket.inet_pton(socket.AF_INET6, value)
+    if kind == "CNAME":
+        return encode_name(value)
     if kind == "MX":
         preference, _, name = value.partition(" ")
         return struct.pack("!H", int(preference)) + encode_name(name)
@@ -72,9 +74,12 @@ class DnsServer:
         self.queries.append((name, kind, transport))
         known = any(one == name or one.endswith("." + name)
                     for one, _ in self.zone)
+        if (name, "CNAME") in self.zone:
+            kind = "CNAME"
         data = [encode_data(kind, value)
                 for value in self.zone.get((name, kind), ())]
         code = (2 if self.mode == "servfail" else 0 if known else 3)
+        number = TYPES.get(kind, number)
         body = question + b"".join(
             struct.pack("!HHHIH", 0xc00c, number, 1, 60, len(one)) + one
             for one in data)

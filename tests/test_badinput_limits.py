@@ -356,7 +356,7 @@ def test_fault_at_the_end_of_data(make_daemon, host, inject, reply, way):
 
 # A loop.
 
-def test_B42_a_relayhost_that_is_relayd_itself(make_daemon):
+def test_B42_I25_a_relayhost_that_is_relayd_itself(make_daemon):
     daemon = make_daemon(relay={"host": "127.0.0.1", "tls": "none",
                                 "tls_ca_file": None, "user": None,
                                 "password_file": None}, **UNTRACED).start()

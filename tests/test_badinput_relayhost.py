@@ -10,10 +10,13 @@ import pytest
 
 from certificates import odd_context, odd_tls
 from dialogue import BYE, OK, QUIT, assert_replies, converse
-from harness import SANITIZED, peak, private
+from dns_server import DnsServer
+from harness import PASSWORD, SANITIZED, USER, Daemon, peak, private
 from misbehaviour import (assert_flows, assert_nothing_leaked, assert_told,
                           certificate, context, down, fault, flood, hold,
                           no_starttls, to_client_hello)
+from network import BlackHole, inside
+from relayhost import Relayhost
 
 SOON = {"connect_timeout": "1s"}
 NOT_SMTP = r"localhost\S* does not speak SMTP"
@@ -218,6 +221,53 @@ def test_I16_AUTH_before_TLS_is_no_promise(make_daemon, host):
     host.auth = ("PLAIN",)
     assert_flows(daemon, host)
     assert_nothing_leaked(host)
+
+
+NAME = "mail.example.com"
+NO_ANSWER = f"the name {NAME} could not be resolved"
+MANY = [f"127.1.{n // 250}.{n % 250 + 1}" for n in range(1000)]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("records, mode, words", [
+    ({}, "", NO_ANSWER), ({}, "servfail", NO_ANSWER),
+    ({}, "silent", f"timed out while looking up the name {NAME}"),
+    ({(NAME, "A"): MANY}, "", f"cannot connect to {NAME}"),
+    ({(NAME, "CNAME"): [NAME]}, "", NO_ANSWER)],
+    ids=["NXDOMAIN", "SERVFAIL", "silent", "1000-addresses", "CNAME-loop"])
+def test_I25_without_an_address_mail_waits_and_clients_do_not(
+        authority, directory, records, mode, words):
+    def run():
+        with DnsServer(records, mode), \
+                Relayhost(authority, users={USER: PASSWORD}) as host:
+            daemon = Daemon(directory, host, relay={"host": NAME, **SOON},
+                            trace=False).start()
+            hold(daemon)
+            assert_replies(converse(("127.0.0.1", daemon.port),
+                                    b"NOOP\r\n" + QUIT), ["220", OK, BYE])
+            assert_told(daemon, words)
+            daemon.relay = daemon.relay | {"host": "localhost",
+                                           "connect_timeout": None}
+            daemon.write_config()
+            assert daemon.relayctl("reload").returncode == 0
+            assert_flows(daemon, host)
+            assert daemon.stop() == 0
+
+    inside(directory, run)
+
+
+def test_I1_a_black_hole(make_daemon, host):
+    """What is sent there is lost without a word."""
+    host.stop()
+    daemon = make_daemon(relay=SOON).start()
+    with BlackHole(("127.0.0.1", host.port)):
+        assert_deferred(daemon, host, "cannot connect to localhost.*: timed "
+                                      "out")
+    host.start()
+    daemon.relay["connect_timeout"] = None
+    daemon.write_config()
+    assert daemon.relayctl("reload").returncode == 0
+    assert_flows(daemon, host)
 
 
 @pytest.mark.root

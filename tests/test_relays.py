@@ -55,13 +55,19 @@ def test_a_sender_without_a_relay_is_told_so(make_daemon, host):
     host.wait_messages(1)
 
 
-@pytest.mark.parametrize("point, reply", [
-    ("GREETING", "421 4.3.2 not now"), ("AUTH", "535 5.7.8 wrong password"),
-    ("AUTH", "454 4.7.0 not now"), ("MAIL", "530 5.7.0 log in first")])
-def test_failover_and_return(make_daemon, host, second, point, reply):
+@pytest.mark.parametrize("point, reply, then", [
+    ("GREETING", None, "close"), ("GREETING", None, "stall"),
+    ("GREETING", "421 4.3.2 not now", "close"),
+    ("AUTH", "535 5.7.8 wrong password", "close"),
+    ("AUTH", "454 4.7.0 not now", "close"),
+    ("MAIL", "530 5.7.0 log in first", "close")],
+    ids=["down", "slow", "421", "AUTH-535", "AUTH-454", "MAIL-530"])
+def test_I58_failover_and_return(make_daemon, host, second, point, reply,
+                                 then):
     """No mail waits for the first relay, and it comes back by itself."""
-    fault = host.fault(point, reply, then="close")
-    daemon = make_daemon(relays=[("second", second, {})]).start()
+    fault = host.fault(point, reply, then=then)
+    daemon = make_daemon(relay={"connect_timeout": "1s"},
+                         relays=[("second", second, {})]).start()
     send(daemon, "one")
     second.wait_messages(1)
     daemon.wait_log("relay test is paused")
