@@ -339,6 +339,23 @@ add_connections(const struct page *p, const char *name,
 }
 
 static void
+add_throttled(const struct page *p, const char *name,
+    const struct sched_relay_status *r)
+{
+	add_sample(p, name, (const char *[4]){ "relay", r->name },
+	    (double)r->throttled);
+}
+
+static void
+add_rate(const struct page *p, const char *name,
+    const struct sched_relay_status *r)
+{
+	if (r->rate > 0)
+		add_sample(p, name, (const char *[4]){ "relay", r->name },
+		    r->rate);
+}
+
+static void
 add_last_success(const struct page *p, const char *name,
     const struct sched_relay_status *r)
 {
@@ -381,6 +398,11 @@ add_relays(const struct page *p, const struct report_source *s)
 		    "Time to the next try of a paused relay.", add_retry },
 		{ "relayd_relay_connections", "gauge",
 		    "Open connections to the relay.", add_connections },
+		{ "relayd_relay_throttled_total", "counter",
+		    "Recipients that were told to come later.", add_throttled },
+		{ "relayd_relay_rate", "gauge",
+		    "Recipients a second at most, where there is a limit.",
+		    add_rate },
 		{ "relayd_relay_last_success_timestamp_seconds", "gauge",
 		    "When the relay last took a message, since the epoch.",
 		    add_last_success },

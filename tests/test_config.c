@@ -427,6 +427,13 @@ E6_to_E22_bad_keys_and_values_are_told(void **state)
 		    "1: relay.x.maildir: |absolute path" },
 		{ "relay x { maildir = \"/tmp/m\"\nhost = h }",
 		    "2: relay.x.host: |either a host or a maildir" },
+		{ "relay x { maildir = \"/tmp/m\"\nrate = \"1/s\" }",
+		    "2: relay.x.rate: |either a host or a maildir" },
+		{ "relay x { host = h\nrate = \"0/s\" }",
+		    "2: relay.x.rate: \"0/s\" |\"14/s\", \"30/m\"" },
+		{ "relay x { host = h\nrate = 14 }", "2: relay.x.rate: |rate" },
+		{ "relay x { host = h\ndaily = -1 }",
+		    "2: relay.x.daily: |number from 0 to 1000000000" },
 		/* E17 */
 		{ "relay a { maildir = \"/tmp/m\" }\nrelay x { host = h }",
 		    "2: relay.x: |behind the maildir \"a\"" },

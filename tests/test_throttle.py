@@ -115,6 +115,10 @@ def test_a_limit_by_the_second(make_daemon, authority):
         status = relay_status(daemon)
         assert status["throttled"] == refused and status["rate"] > 0
         assert f"throttled: {refused} " in daemon.relayctl("status").stdout
+        metrics = daemon.relayctl("metrics").stdout
+        assert f'relayd_relay_throttled_total{{relay="test"}} {refused}\n' \
+            in metrics
+        assert 'relayd_relay_rate{relay="test"} ' in metrics
 
 
 def test_i57_an_odd_relayhost(make_daemon, authority):
