@@ -9,7 +9,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* A rate that has changed by less is not told again. */
 static const double worth_telling = 1.5;
@@ -159,11 +158,9 @@ throttle_load(struct throttle *t, const char *name, struct instant now,
     struct span text)
 {
 	struct span line, key, rest;
-	const char *end;
 
-	while ((end = memchr(text.data, '\n', text.len)) != NULL) {
-		line = span_first(text, (size_t)(end - text.data) + 1);
-		text = span_from(text, line.len);
+	while (span_cut(text, '\n', &line, &text)) {
+		line.len++; /* with its end */
 		if (!span_cut(line, '\t', &key, &rest) ||
 		    !span_equal(key, span_of(name)))
 			continue;
