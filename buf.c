@@ -64,6 +64,8 @@ span_of(const char *text)
 struct span
 span_from(struct span s, size_t offset)
 {
+	if (s.len == 0) /* data may be NULL, to which nothing can be added */
+		return s;
 	if (offset > s.len)
 		offset = s.len;
 	return (struct span){ s.data + offset, s.len - offset };
