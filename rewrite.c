@@ -156,6 +156,7 @@ struct step {
 	enum rewrite_cause cause;
 	size_t parent;             /* the step that led here */
 	unsigned depth;            /* how many did; 0: the first */
+	size_t next;               /* the step to take behind this one's */
 	const struct strings *via; /* what it was replaced by; NULL: nothing */
 };
 
@@ -168,11 +169,17 @@ struct expansion {
 	struct step *step;
 	size_t count;
 	size_t size;
+	size_t next; /* the step to take now, or NO_STEP */
 };
 
+#define NO_STEP SIZE_MAX
+
+/* To be taken before all others. */
 static void
 add_step(struct expansion *x, struct step step)
 {
+	step.next = x->next;
+	x->next = x->count;
 	if (x->count == x->size) {
 		x->size = x->size == 0 ? 16 : x->size * 2;
 		x->step = mem_array(x->step, x->size, sizeof(*x->step));
@@ -285,8 +292,10 @@ take_step(struct expansion *x, size_t at)
 
 	if (targets == NULL || is_cycle(x, at, targets))
 		return end_way(x, at);
+	/* Another way has led here before; it was followed to its end, for what
+	 * an address leads to is taken before anything else. */
 	if (!address_set_add(&x->seen, address))
-		return REWRITE_OK; /* another way has led here before */
+		return REWRITE_OK;
 	if (next.depth > LIMIT_ALIAS_DEPTH) {
 		struct way way = way_to(x, at);
 
@@ -294,13 +303,22 @@ take_step(struct expansion *x, size_t at)
 		return REWRITE_DEEP;
 	}
 	x->step[at].via = targets;
-	for (i = 0; i < targets->count; i++) {
-		next.address = span_of(targets->item[i]);
+	for (i = targets->count; i > 0; i--) {
+		next.address = span_of(targets->item[i - 1]);
 		add_step(x, next);
 	}
 	return x->count / LIMIT_ALIAS_DEPTH > x->rules->recipient_limit
 	    ? REWRITE_TOO_MANY
 	    : REWRITE_OK;
+}
+
+static enum rewrite_result
+take_next(struct expansion *x)
+{
+	size_t at = x->next;
+
+	x->next = x->step[at].next;
+	return take_step(x, at);
 }
 
 /* Add what has been found, all or nothing. */
@@ -323,16 +341,17 @@ enum rewrite_result
 rewrite_recipient(const struct rewrite_rules *rules, struct span address,
     struct address_set *out, const struct rewrite_trace *trace)
 {
-	struct expansion x = { .rules = rules, .trace = trace };
+	struct expansion x = { .rules = rules,
+		.trace = trace,
+		.next = NO_STEP };
 	enum rewrite_result result = REWRITE_OK;
-	size_t i;
 
 	if (*rules->local_to != '\0')
 		strings_add(&x.local_to, span_of(rules->local_to));
 	add_step(&x,
 	    (struct step){ .address = address, .cause = REWRITE_GIVEN });
-	for (i = 0; i < x.count && result == REWRITE_OK; i++)
-		result = take_step(&x, i);
+	while (x.next != NO_STEP && result == REWRITE_OK)
+		result = take_next(&x);
 	if (result == REWRITE_OK)
 		result = hand_over(&x, out);
 	strings_free(&x.local_to);

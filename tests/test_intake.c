@@ -326,8 +326,8 @@ aliases_inherit_the_parameters_of_their_recipient(void **state)
 	assert_string_equal(buf_text(&world.message[0].envelope),
 	    "s@x.example<s@x.example> userid 1000 1000 RET=HDRS ENVID=a+2Bb: "
 	    "b@x.example<b@x.example> NOTIFY=NEVER "
-	    "c@x.example<all> NOTIFY=DELAY ORCPT=rfc822;all+3D@x "
-	    "a@x.example<all> NOTIFY=DELAY ORCPT=rfc822;all+3D@x");
+	    "a@x.example<all> NOTIFY=DELAY ORCPT=rfc822;all+3D@x "
+	    "c@x.example<all> NOTIFY=DELAY ORCPT=rfc822;all+3D@x");
 	buf_free(&error);
 }
 
