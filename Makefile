@@ -1,4 +1,5 @@
-# relayd: make, make check, make lint, make asan, make install, make install-mta
+# relayd: make, make check, make lint, make asan, make fuzz, make fuzz-coverage,
+# make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
 # CFLAGS, WERROR= and the directories below, the same for make and for make
@@ -61,7 +62,7 @@ $(BUILD)/%.o: %.c Makefile
 	$(Q)$(COMPILE) -c -o $@ $<
 
 $(BUILD)/tests/%.o: tests/%.c Makefile
-	@mkdir -p $(BUILD)/tests
+	@mkdir -p $(@D)
 	@echo '  CC    $@'
 	$(Q)$(COMPILE) -c -o $@ $<
 
@@ -89,18 +90,20 @@ $(BIN)/relayctl: $(RELAYCTL:%=$(BUILD)/%.o) $(BUILD)/system.o $(ARCHIVE)
 $(LINKS): $(BIN)/sendmail
 	ln -sf sendmail $@
 
-# Unit tests: tests/test_NAME.c tests NAME.c.  Calls to replace stand in a
-# line "wrap: name name ..." at the top of the test.
+# Calls that a test replaces stand in a line "wrap: name name ..." at its top.
+wraps = $$(sed -n 's/^.*wrap: *//p' $(1) | tr ' ' '\n' | \
+    sed -n 's/^[a-z].*/-Wl,--wrap=&/p')
+
+# Unit tests: tests/test_NAME.c tests NAME.c.
 UNIT_SOURCES := $(wildcard tests/test_*.c)
 UNITS = $(UNIT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(ARCHIVE)
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ $(RELAYCTL_LIBS) -lcmocka $$(sed -n \
-	    's/^.*wrap: *//p' tests/test_$*.c | tr ' ' '\n' | \
-	    sed -n 's/^[a-z].*/-Wl,--wrap=&/p')
+	$(Q)$(LINK) -o $@ $^ $(RELAYCTL_LIBS) -lcmocka \
+	    $(call wraps,tests/test_$*.c)
 
-check: check-unit check-system
+check: check-unit check-fuzz check-system
 
 check-unit: $(UNITS)
 	@set -e; for t in $(UNITS); do \
@@ -122,8 +125,59 @@ asan:
 	$(MAKE) BUILD=build/asan BIN=build/asan HARDENING=-fPIE \
 	    SPECIAL='$(ASAN)' check
 
+# Fuzzing: tests/fuzz/fuzz_NAME.c is a target, tests/fuzz/corpus/NAME has its
+# inputs, tests/fuzz/NAME.dict its words.  Built with replay.c it only tries
+# those inputs.
+FUZZ_NAMES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS = $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz/fuzz_%)
+FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
+FUZZ_LIBRARY =
+FUZZ_SECONDS = 60
+FUZZ_CORPUS = tests/fuzz/corpus
+
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) \
+    $(ARCHIVE)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(FUZZ_LIBRARY) $(DAEMON_LIBS) \
+	    $(call wraps,tests/fuzz/fuzz_$*.c)
+
+replay-corpus: $(FUZZERS)
+	@set -e; for name in $(FUZZ_NAMES); do \
+	    $(BUILD)/tests/fuzz/fuzz_$$name $(FUZZ_CORPUS)/$$name; \
+	done
+
+# What earlier fuzzing has found, under the sanitizers: a matter of seconds.
+check-fuzz:
+	$(MAKE) BUILD=build/asan HARDENING=-fPIE SPECIAL='$(ASAN)' replay-corpus
+
+# What is new goes to build/fuzz/corpus, what fails to build/fuzz/found.
+run-fuzzers: $(FUZZERS)
+	@set -e; mkdir -p $(BUILD)/found; for name in $(FUZZ_NAMES); do \
+	    mkdir -p $(BUILD)/corpus/$$name; \
+	    $(BUILD)/tests/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) \
+	        -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+	        -dict=tests/fuzz/$$name.dict \
+	        -artifact_prefix=$(BUILD)/found/$$name- \
+	        $(BUILD)/corpus/$$name $(FUZZ_CORPUS)/$$name; \
+	done
+
+FUZZ = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+    -fno-omit-frame-pointer -U_FORTIFY_SOURCE
+fuzz:
+	$(MAKE) CC=clang BUILD=build/fuzz HARDENING=-fPIE SPECIAL='$(FUZZ)' \
+	    FUZZ_MAIN= FUZZ_LIBRARY=-fsanitize=fuzzer run-fuzzers
+
+# The lines of each parser that the inputs kept here run through.
+PARSERS = smtp parameters header aliases addresses rewrite rewrite_header \
+    dialogue
+fuzz-coverage:
+	rm -f build/coverage/*.gcda
+	$(MAKE) BUILD=build/coverage HARDENING=-fPIE SPECIAL='--coverage -O0' \
+	    replay-corpus
+	@tests/fuzz/coverage.sh build/coverage $(PARSERS)
+
 # Everything with the other compiler too, then what only linters see.
-C_FILES = $(wildcard *.c *.h tests/*.c)
+C_FILES = $(wildcard *.c *.h tests/*.c tests/fuzz/*.[ch])
 MAN_PAGES = $(wildcard man/*.[1-9])
 lint: all $(UNITS:%=%.o)
 	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang \
@@ -136,7 +190,7 @@ lint: all $(UNITS:%=%.o)
 	cppcheck -q --std=c11 -j 2 --enable=warning,performance,portability \
 	    --inline-suppr --error-exitcode=1 -D_GNU_SOURCE $(PATHS) *.c
 	mandoc -T lint -W warning $(MAN_PAGES)
-	shellcheck .ci/run tests/*.sh
+	shellcheck .ci/run tests/*.sh tests/fuzz/*.sh
 
 format:
 	clang-format -i $(C_FILES)
@@ -197,8 +251,8 @@ clean:
 	rm -rf build
 	rm -f relayd sendmail relayctl mailq newaliases
 
-.PHONY: all check check-unit check-system asan lint format install \
-    install-mta clean
+.PHONY: all check check-unit check-fuzz check-system asan fuzz fuzz-coverage \
+    replay-corpus run-fuzzers lint format install install-mta clean
 .SECONDARY:
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d $(BUILD)/tests/fuzz/*.d)

@@ -1,0 +1,89 @@
+/*
+ * What the fuzz targets share.  Each is a function that takes any octets and
+ * asserts what must hold for all of them; libFuzzer's main() or replay.c calls
+ * it.
+ */
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include "../../relayd.h"
+
+#include <assert.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static inline struct span
+fuzz_input(const uint8_t *data, size_t size)
+{
+	return (struct span){ (const char *)data, size };
+}
+
+/* Take the first octet off, 0 if there is none. */
+static inline unsigned
+take_octet(struct span *in)
+{
+	unsigned octet = in->len > 0 ? (unsigned char)in->data[0] : 0;
+
+	*in = span_from(*in, in->len > 0);
+	return octet;
+}
+
+/* Take the first line off. */
+static inline struct span
+take_line(struct span *in)
+{
+	struct span line;
+
+	(void)span_cut(*in, '\n', &line, in);
+	return line;
+}
+
+/* No control characters. */
+static inline bool
+is_clean(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.len; i++)
+		if ((unsigned char)s.data[i] < ' ' || s.data[i] == 0x7f)
+			return false;
+	return true;
+}
+
+static inline bool
+is_printable(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.len; i++)
+		if (s.data[i] < ' ' || s.data[i] > '~')
+			return false;
+	return true;
+}
+
+/* Every line ends in CRLF, and there is no other CR or LF. */
+static inline bool
+is_canonical(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.len; i++)
+		if ((s.data[i] == '\r' &&
+			(i + 1 == s.len || s.data[i + 1] != '\n')) ||
+		    (s.data[i] == '\n' && (i == 0 || s.data[i - 1] != '\r')))
+			return false;
+	return s.len == 0 || s.data[s.len - 1] == '\n';
+}
+
+/* The octets after which a text of the client's, whose line ends may be any,
+ * is canonical. */
+static inline void
+make_canonical(struct span text, struct buf *out)
+{
+	struct smtp_decoder d = { 0 };
+
+	smtp_decode_chunk(&d, text, out);
+	smtp_decode_end(&d, out);
+}
+
+#endif
