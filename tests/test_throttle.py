@@ -166,3 +166,14 @@ def test_a_damaged_count_is_told_and_begun_anew(make_daemon, host, content):
                for line in daemon.log)
     assert told == (content.startswith(b"test") and content.endswith(b"\n"))
     assert relay_status(daemon)["used_today"] == 1
+
+
+def test_mail_flows_where_no_count_can_be_kept(make_daemon, host):
+    daemon = make_daemon(relay={"daily": 3}).start()
+    assert daemon.stop() == 0
+    (daemon.spool / "quota").mkdir()
+    daemon.start()
+    submit(daemon, 1)
+    assert_delivered_once(daemon, host, 1)
+    daemon.wait_log("error: the count for daily can't be read: ")
+    daemon.wait_log("error: the count for daily can't be kept: ")
