@@ -188,6 +188,18 @@ span_is_utf8(struct span s)
 	return len > 0;
 }
 
+bool
+span_is_ascii(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.len; i++) {
+		if ((unsigned char)s.data[i] >= 0x80)
+			return false;
+	}
+	return true;
+}
+
 /* ---- buffers ---- */
 
 void

@@ -67,18 +67,6 @@ add_text(struct buf *out, struct span text)
 
 /* ---- encoded words ---- */
 
-static bool
-is_ascii(struct span s)
-{
-	size_t i;
-
-	for (i = 0; i < s.len; i++) {
-		if ((s.data[i] & 0x80) != 0)
-			return false;
-	}
-	return true;
-}
-
 /* What may stand for itself in Q wherever an encoded word may be (5). */
 static bool
 is_plain(char c)
@@ -325,7 +313,7 @@ add_token(struct buf *out, struct span s, size_t at)
 		end = read_phrase(s, at, &text);
 	}
 	token = span_from(span_first(s, end), at);
-	if (is_ascii(token) || text.len == 0) {
+	if (span_is_ascii(token) || text.len == 0) {
 		if (column(out) + token.len > LINE_WANTED && out->len > 0 &&
 		    is_blank(out->data[out->len - 1]) &&
 		    memchr(token.data, '\r', token.len) == NULL)
@@ -352,7 +340,7 @@ addresses_are_ascii(struct span value)
 	bool ascii = true;
 
 	while (ascii && address_next(&scan, &m))
-		ascii = is_ascii(buf_span(&m.address));
+		ascii = span_is_ascii(buf_span(&m.address));
 	buf_free(&m.address);
 	return ascii && !scan.bad;
 }
@@ -366,7 +354,7 @@ add_addresses(struct buf *out, struct span value)
 		return false;
 	while (at < value.len)
 		at = add_token(out, value, at);
-	return is_ascii(span_from(buf_span(out), begin));
+	return span_is_ascii(span_from(buf_span(out), begin));
 }
 
 /* ---- fields ---- */
@@ -416,7 +404,7 @@ header_downgrade(struct span header, struct buf *out)
 	while (header_next(&header, &field)) {
 		size_t before = field.text.len - field.value.len;
 
-		if (is_ascii(field.value) || field.name.len == 0 ||
+		if (span_is_ascii(field.value) || field.name.len == 0 ||
 		    has_no_words(field.name)) {
 			buf_add(out, field.text);
 			continue;

@@ -59,18 +59,6 @@ notice_count(enum notice_kind kind, const struct envelope *e)
 
 /* ---- text ---- */
 
-static bool
-is_ascii(struct span s)
-{
-	size_t i;
-
-	for (i = 0; i < s.len; i++) {
-		if ((unsigned char)s.data[i] >= 0x80)
-			return false;
-	}
-	return true;
-}
-
 /* The words of text behind what stands on the line, in lines of COLUMNS where
  * they let us; indent begins each line but the first. */
 static void
@@ -180,7 +168,7 @@ add_subject(const struct notice *n, struct buf *out)
 	    subject.len == 0)
 		buf_add_text(&subject, "(no subject)");
 	s = shorten(buf_span(&subject));
-	if (is_ascii(s)) {
+	if (span_is_ascii(s)) {
 		add_wrapped(out, strlen("Subject: ") + strlen(first), " ", s);
 	} else {
 		buf_add_char(out, ' ');
@@ -352,7 +340,7 @@ add_facts(const struct notice *n, struct buf *out)
 	struct buf subject = { NULL, 0, 0 };
 
 	if (notice_field(n->header, SPAN("Subject"), &subject) &&
-	    is_ascii(buf_span(&subject))) {
+	    span_is_ascii(buf_span(&subject))) {
 		buf_add_text(out, "    Subject:");
 		add_wrapped(out, strlen("    Subject:"), "        ",
 		    shorten(buf_span(&subject)));
@@ -425,7 +413,7 @@ add_recipients_address(const struct recipient *r, struct buf *out)
 
 	if (r->orcpt != NULL && r->orcpt[0] != '\0')
 		buf_printf(out, "Original-Recipient: %s\r\n", r->orcpt);
-	if (is_ascii(address)) {
+	if (span_is_ascii(address)) {
 		buf_printf(out, "Final-Recipient: rfc822; %s\r\n", r->address);
 		return;
 	}
@@ -557,16 +545,16 @@ notice_write(struct notice *n, struct buf *out)
 	struct buf text = { NULL, 0, 0 }, status = { NULL, 0, 0 };
 	struct span header = cut_header(n->header, n->limit);
 	bool ascii =
-	    n->full ? (n->entry->has & TEXT_8BIT) == 0 : is_ascii(header);
+	    n->full ? (n->entry->has & TEXT_8BIT) == 0 : span_is_ascii(header);
 	size_t reported = write_status(n, &status);
 
 	(void)snprintf(n->boundary, sizeof(n->boundary),
 	    "=_%016" PRIx64 "%016" PRIx64, random_bits(), random_bits());
 	write_text(n, reported, &text);
-	add_header(n, ascii && is_ascii(buf_span(&text)), out);
+	add_header(n, ascii && span_is_ascii(buf_span(&text)), out);
 	buf_add_text(out, "This is a report in MIME format.\r\n");
-	begin_part(n, "text/plain; charset=utf-8", is_ascii(buf_span(&text)),
-	    out);
+	begin_part(n, "text/plain; charset=utf-8",
+	    span_is_ascii(buf_span(&text)), out);
 	buf_add(out, buf_span(&text));
 	begin_part(n, "message/delivery-status", true, out);
 	buf_add(out, buf_span(&status));

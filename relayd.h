@@ -102,6 +102,7 @@ char *span_text(struct span s); /* an owned, NUL-terminated copy */
  * (RFC 3629, section 4); 1 for ASCII, 0: there is none. */
 size_t span_utf8(struct span s);
 bool span_is_utf8(struct span s);	/* all of it */
+bool span_is_ascii(struct span s);	/* no octet over 127 */
 
 void buf_free(struct buf *b);	/* frees the content; b is empty afterwards */
 void buf_wipe(struct buf *b);	/* the same for secrets: zeroed first */

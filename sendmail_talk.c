@@ -272,21 +272,13 @@ talk_greet(struct talk *t, struct buf *error)
 }
 
 static bool
-is_ascii(const char *text)
-{
-	while (*text != '\0' && (unsigned char)*text < 0x80)
-		text++;
-	return *text == '\0';
-}
-
-static bool
 needs_utf8(const struct mail *mail)
 {
-	bool ascii = is_ascii(mail->sender);
+	bool ascii = span_is_ascii(span_of(mail->sender));
 	size_t i;
 
 	for (i = 0; i < mail->recipients.count && ascii; i++)
-		ascii = is_ascii(mail->recipients.item[i]);
+		ascii = span_is_ascii(span_of(mail->recipients.item[i]));
 	return !ascii;
 }
 

@@ -91,23 +91,16 @@ transaction_free(struct transaction *t)
 }
 
 static bool
-is_ascii(const char *text)
-{
-	while (*text != '\0' && (*text & 0x80) == 0)
-		text++;
-	return *text == '\0';
-}
-
-static bool
 envelope_is_ascii(const struct delivery *d)
 {
 	const struct envelope *e = &d->entry->envelope;
 	size_t i;
 
-	if (!is_ascii(e->sender))
+	if (!span_is_ascii(span_of(e->sender)))
 		return false;
 	for (i = 0; i < d->recipient_count; i++) {
-		if (!is_ascii(e->recipient[d->recipient[i].index].address))
+		if (!span_is_ascii(
+			span_of(e->recipient[d->recipient[i].index].address)))
 			return false;
 	}
 	return true;
