@@ -42,6 +42,8 @@ struct letter {
 	struct entry *entry; /* to be removed then; NULL: it stays */
 	bool waits;          /* it is in the queue, not held or failed */
 	const char *name;    /* for the log */
+	bounce_told *told;   /* the operator has asked for it; may be NULL */
+	void *told_arg;
 };
 
 /* ---- the end of a message ---- */
@@ -104,27 +106,66 @@ letter_free(struct letter *l)
 	free(l);
 }
 
+/* By relayctl. */
+static void
+log_given_up(const struct bounce *b, const struct entry *e)
+{
+	int64_t age_ms = loop_now(b->loop).wall_ms - e->envelope.arrived_ms;
+	struct buf to = { NULL, 0, 0 };
+	char name[QUEUE_ID_MAX];
+	size_t i;
+
+	queue_id_text(e->id, name);
+	for (i = 0; i < e->envelope.recipient_count; i++) {
+		const struct recipient *r = &e->envelope.recipient[i];
+
+		if (!r->tried)
+			continue;
+		buf_clear(&to);
+		buf_add_escaped(&to, span_of(r->address));
+		log_info("bounce",
+		    "%s: to=<%s>, relay=none, delay=%.2f, dsn=%s, "
+		    "status=bounced (%s)",
+		    name, buf_text(&to), (double)age_ms / 1000, r->last.status,
+		    r->last.reply);
+	}
+	buf_free(&to);
+}
+
+static void
+remove_original(struct bounce *b, struct entry *e)
+{
+	char name[QUEUE_ID_MAX];
+
+	queue_id_text(e->id, name);
+	if (queue_delete(b->queue, e->id) == -1)
+		log_error("qmgr", "%s can't be removed: %s", name,
+		    strerror(errno));
+	else
+		log_info("qmgr", "%s: removed", name);
+	entry_close(e);
+}
+
 /* The report is on stable storage, or can't be had. */
 static void
 on_committed(void *arg, queue_id id, int error)
 {
-	struct letter *l = arg;
-	struct bounce *b = l->bounce;
+	struct letter l = *(struct letter *)arg;
 	char about[QUEUE_ID_MAX], name[QUEUE_ID_MAX];
 
-	queue_id_text(l->about, about);
+	letter_free(arg);
+	queue_id_text(l.about, about);
 	queue_id_text(id, name);
-	if (error != 0 && l->entry != NULL) {
-		put_off(b, l->entry, l->waits, strerror(error));
-	} else if (error == 0) {
-		log_info("bounce", "%s: %s: %s", about, l->name, name);
-		if (l->entry != NULL) {
-			(void)queue_delete(b->queue, l->about);
-			entry_close(l->entry);
-			log_info("qmgr", "%s: removed", about);
-		}
-	}
-	letter_free(l);
+	if (error == 0 && l.told != NULL)
+		log_given_up(l.bounce, l.entry);
+	if (error == 0)
+		log_info("bounce", "%s: %s: %s", about, l.name, name);
+	if (error == 0 && l.entry != NULL)
+		remove_original(l.bounce, l.entry);
+	else if (l.entry != NULL)
+		put_off(l.bounce, l.entry, l.waits, strerror(error));
+	if (l.told != NULL)
+		l.told(l.told_arg, l.about, error);
 }
 
 /* ---- the report as a message ---- */
@@ -174,18 +215,6 @@ write_notice(struct notice *n, struct buf *out)
 	notice_write(n, out);
 }
 
-static bool
-is_eight_bit(struct span s)
-{
-	size_t i;
-
-	for (i = 0; i < s.len; i++) {
-		if ((unsigned char)s.data[i] >= 0x80)
-			return true;
-	}
-	return false;
-}
-
 /* Write all of it; NULL, or the reply that refuses it. */
 static const char *
 write_draft(struct notice *n, struct entry *e, struct draft *d)
@@ -225,7 +254,7 @@ send_notice(struct bounce *b, struct notice *n, struct entry *e,
 	    n->kind == NOTICE_POSTMASTER ? sent_as_copy : sent_by_us);
 	(void)snprintf(peer.received, sizeof(peer.received), "relayd");
 	facts.mail.eight_bit = true;
-	facts.mail.utf8 = is_eight_bit(span_of(n->to));
+	facts.mail.utf8 = !span_is_ascii(span_of(n->to));
 	refusal = draft_new(submit_intake(b->submit), &facts, SPAN(""), &d);
 	if (refusal == NULL)
 		refusal = write_draft(n, e, d);
@@ -435,40 +464,14 @@ give_up(struct bounce *b, struct entry *e)
 	buf_free(&text);
 }
 
-static void
-log_given_up(const struct bounce *b, const struct entry *e)
-{
-	int64_t age_ms = loop_now(b->loop).wall_ms - e->envelope.arrived_ms;
-	struct buf to = { NULL, 0, 0 };
-	char name[QUEUE_ID_MAX];
-	size_t i;
-
-	queue_id_text(e->id, name);
-	for (i = 0; i < e->envelope.recipient_count; i++) {
-		const struct recipient *r = &e->envelope.recipient[i];
-
-		if (!r->tried)
-			continue;
-		buf_clear(&to);
-		buf_add_escaped(&to, span_of(r->address));
-		log_info("bounce",
-		    "%s: to=<%s>, relay=none, delay=%.2f, dsn=%s, "
-		    "status=bounced (%s)",
-		    name, buf_text(&to), (double)age_ms / 1000, r->last.status,
-		    r->last.reply);
-	}
-	buf_free(&to);
-}
-
 /* Whatever speaks against it by itself: 0, or an errno. */
 static int
-return_to_sender(struct bounce *b, struct entry *e, bool waits)
+return_to_sender(struct bounce *b, struct entry *e, struct letter *l)
 {
 	struct opening o = { .header = 0 };
 	const char *refusal;
-	struct letter *l;
 	struct notice n;
-	int error = 0;
+	int error;
 
 	if (read_opening(e, &o) == -1) {
 		error = errno;
@@ -479,19 +482,12 @@ return_to_sender(struct bounce *b, struct entry *e, bool waits)
 	n = notice_about(b, NOTICE_END, e, &o);
 	n.to = b->config->bounce_to[0] == '\0' ? e->envelope.sender
 					       : b->config->bounce_to;
-	l = letter_new(b, e->id);
 	l->name = name_notice(&n);
-	l->entry = e;
-	l->waits = waits;
 	refusal = send_notice(b, &n, e, l);
-	if (refusal == NULL) {
-		log_given_up(b, e);
-	} else {
-		letter_free(l);
-		error = refusal[0] == '4' ? EAGAIN : EPERM;
-	}
 	buf_free(&o.text);
-	return error;
+	if (refusal == NULL)
+		return 0;
+	return refusal[0] == '4' ? EAGAIN : EPERM;
 }
 
 /* Is anybody named in a report once all who wait have failed? */
@@ -512,11 +508,12 @@ has_reader(const struct envelope *e)
 }
 
 int
-bounce_now(struct bounce *b, queue_id id)
+bounce_now(struct bounce *b, queue_id id, bounce_told *told, void *arg)
 {
 	enum queue_place place;
+	struct letter *l;
 	struct entry *e;
-	int error;
+	int error = EDESTADDRREQ;
 
 	if (bounce_has(b, id)) {
 		errno = EBUSY;
@@ -525,11 +522,17 @@ bounce_now(struct bounce *b, queue_id id)
 	e = queue_look(b->queue, id, &place);
 	if (e == NULL)
 		return -1;
-	error = has_reader(&e->envelope)
-	    ? return_to_sender(b, e, place == PLACE_NEW || place == PLACE_CUR)
-	    : EDESTADDRREQ;
-	if (error == 0)
-		return 0;
+	if (has_reader(&e->envelope)) {
+		l = letter_new(b, id);
+		l->entry = e;
+		l->waits = place == PLACE_NEW || place == PLACE_CUR;
+		l->told = told;
+		l->told_arg = arg;
+		error = return_to_sender(b, e, l);
+		if (error == 0)
+			return 0;
+		letter_free(l);
+	}
 	entry_close(e);
 	errno = error;
 	return -1;

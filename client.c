@@ -78,6 +78,13 @@ walk_slice(struct client *c)
 	}
 }
 
+/* Is nothing more of the answer made until something happens? */
+static bool
+is_waiting(const struct client *c)
+{
+	return c->out.len == 0 && (c->produce == NULL || c->pending != NULL);
+}
+
 /* Write what there is of the answer; nobody is left to hear it when there is
  * nothing to write. */
 static void
@@ -88,7 +95,7 @@ on_answer(void *arg, unsigned events)
 	ssize_t n = 0;
 
 	(void)events;
-	if (c->produce == NULL && c->out.len == 0) {
+	if (is_waiting(c)) {
 		client_free(c);
 		return;
 	}
@@ -104,7 +111,7 @@ on_answer(void *arg, unsigned events)
 		buf_drop(&c->out, (size_t)n);
 	if (n == -1 || (c->ended && c->out.len == 0))
 		client_free(c);
-	else if (c->produce == NULL && c->out.len == 0)
+	else if (is_waiting(c))
 		(void)loop_watch(l, c->fd, 0, on_answer, c);
 }
 

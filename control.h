@@ -22,9 +22,11 @@ struct control {
 	unsigned client_count;
 };
 
-/* A test message on its way to the disk; freed when it is there. */
+/* A test message, or reports, on their way to the disk; freed when they are
+ * there. */
 struct pending {
 	struct client *client; /* NULL: has left */
+	unsigned left;         /* reports */
 };
 
 struct client {
@@ -61,9 +63,9 @@ struct client {
 
 	/* The test message that is followed. */
 	bool testing;
-	struct pending *pending;
-	queue_id test;        /* 0: not known yet */
-	int64_t test_ends_ms; /* monotonic */
+	struct pending *pending; /* the answer waits for it */
+	queue_id test;           /* 0: not known yet */
+	int64_t test_ends_ms;    /* monotonic */
 };
 
 /* ---- client.c: a client and its answer ---- */

@@ -22,57 +22,34 @@ struct operation {
 	const char *absent; /* what to say of a message that is not there */
 	unsigned places;    /* where messages are sought */
 	unsigned slice;     /* messages a turn */
-	int (*act)(struct control *control, queue_id id); /* -1: errno */
+	int (*act)(struct client *c, queue_id id); /* -1: errno */
 };
 
 /* ---- what can be done ---- */
 
 static int
-hold(struct control *control, queue_id id)
+hold(struct client *c, queue_id id)
 {
-	return queue_hold(control->parts.queue, id);
+	return queue_hold(c->control->parts.queue, id);
 }
 
 static int
-release(struct control *control, queue_id id)
+release(struct client *c, queue_id id)
 {
-	return queue_release(control->parts.queue, id);
+	return queue_release(c->control->parts.queue, id);
 }
 
 static int
-requeue(struct control *control, queue_id id)
+requeue(struct client *c, queue_id id)
 {
-	return submit_requeue(control->parts.submit, id);
+	return submit_requeue(c->control->parts.submit, id);
 }
 
 static int
-erase(struct control *control, queue_id id)
+erase(struct client *c, queue_id id)
 {
-	return queue_delete(control->parts.queue, id);
+	return queue_delete(c->control->parts.queue, id);
 }
-
-static int
-bounce(struct control *control, queue_id id)
-{
-	return bounce_now(control->parts.bounce, id);
-}
-
-static const struct operation operations[] = {
-	{ "bounce", "bounced", "no such message",
-	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_HOLD) | IN(PLACE_FAILED),
-	    5, bounce },
-	{ "delete", "deleted", "no such message",
-	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_HOLD) | IN(PLACE_FAILED),
-	    50, erase },
-	{ "hold", "held", "not in the queue", IN(PLACE_NEW) | IN(PLACE_CUR), 50,
-	    hold },
-	{ "release", "released", "neither failed nor on hold",
-	    IN(PLACE_HOLD) | IN(PLACE_FAILED), 10, release },
-	{ "requeue", "requeued", "no such message",
-	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_FAILED), 1, requeue },
-};
-
-/* ---- doing it ---- */
 
 static const char *
 reason(const struct operation *o, int error)
@@ -93,6 +70,77 @@ reason(const struct operation *o, int error)
 	return strerror(error);
 }
 
+static void
+complain(struct client *c, queue_id id, int error)
+{
+	char name[QUEUE_ID_MAX];
+
+	/* One that was found may have been delivered meanwhile. */
+	if (error == ENOENT && c->filter.id_count == 0)
+		return;
+	queue_id_text(id, name);
+	client_complain(c, name, reason(c->operation, error));
+	c->operation_failed = true;
+}
+
+/* A report is stored, or can't be; go on with the next slice after the last. */
+static void
+on_bounced(void *arg, queue_id id, int error)
+{
+	struct pending *pending = arg;
+	struct client *c = pending->client;
+	bool last = --pending->left == 0;
+
+	if (last)
+		free(pending);
+	if (c == NULL)
+		return;
+	if (error == 0)
+		c->chosen_done++;
+	else
+		complain(c, id, error);
+	if (last) {
+		c->pending = NULL;
+		client_wake(c);
+	}
+}
+
+static int
+bounce(struct client *c, queue_id id)
+{
+	struct pending *pending = c->pending;
+
+	if (pending == NULL)
+		pending = mem_alloc(sizeof(*pending));
+	pending->client = c;
+	if (bounce_now(c->control->parts.bounce, id, on_bounced, pending) ==
+	    -1) {
+		if (c->pending == NULL)
+			free(pending);
+		return -1;
+	}
+	pending->left++;
+	c->pending = pending;
+	return 0;
+}
+
+static const struct operation operations[] = {
+	{ "bounce", "bounced", "no such message",
+	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_HOLD) | IN(PLACE_FAILED),
+	    5, bounce },
+	{ "delete", "deleted", "no such message",
+	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_HOLD) | IN(PLACE_FAILED),
+	    50, erase },
+	{ "hold", "held", "not in the queue", IN(PLACE_NEW) | IN(PLACE_CUR), 50,
+	    hold },
+	{ "release", "released", "neither failed nor on hold",
+	    IN(PLACE_HOLD) | IN(PLACE_FAILED), 10, release },
+	{ "requeue", "requeued", "no such message",
+	    IN(PLACE_NEW) | IN(PLACE_CUR) | IN(PLACE_FAILED), 1, requeue },
+};
+
+/* ---- doing it ---- */
+
 /* Whatever becomes of it, the scheduler is told where it is to be now. */
 static void
 operate(struct client *c, queue_id id)
@@ -104,15 +152,11 @@ operate(struct client *c, queue_id id)
 	queue_id_text(id, name);
 	errno = EBUSY;
 	if (sched_is_active(p->sched, id) || bounce_has(p->bounce, id) ||
-	    o->act(c->control, id) == -1) {
-		/* One that was found may have been delivered meanwhile. */
-		if (errno == ENOENT && c->filter.id_count == 0)
-			return;
-		client_complain(c, name, reason(o, errno));
-		c->operation_failed = true;
+	    o->act(c, id) == -1) {
+		complain(c, id, errno);
 		return;
 	}
-	c->chosen_done++;
+	c->chosen_done += o->act != bounce; /* on_bounced() counts those */
 	log_info("qmgr", "%s: %s by uid=%lld", name, o->done,
 	    (long long)c->uid);
 	sched_forget(p->sched, id);
@@ -131,7 +175,7 @@ operate_slice(struct client *c)
 			break;
 		operate(c, c->chosen[c->chosen_at++]);
 	}
-	if (c->chosen_at < c->chosen_count)
+	if (c->chosen_at < c->chosen_count || c->pending != NULL)
 		return;
 	c->produce = NULL;
 	buf_printf(&text, "%zu message%s %s\n", c->chosen_done,

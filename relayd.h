@@ -765,10 +765,12 @@ void bounce_configure(struct bounce *b, struct config *config);
 void bounce_free(struct bounce *b); /* before the others */
 /* Is a report about it being stored, with which it will go? */
 bool bounce_has(const struct bounce *b, queue_id id);
-/* Return it to its sender now, wherever it is; it leaves once the report is
- * stored.  -1: errno, as queue_look(); EDESTADDRREQ: nobody to tell; EPERM:
- * the report would be refused; EAGAIN: not now; EBUSY: it is under way. */
-int bounce_now(struct bounce *b, queue_id id);
+/* The report about it is stored, and it is gone; error: an errno, it stays. */
+typedef void bounce_told(void *arg, queue_id id, int error);
+/* Return it to its sender now, wherever it is; told() comes later, if not -1:
+ * errno, as queue_look(); EDESTADDRREQ: nobody to tell; EPERM: the report
+ * would be refused; EAGAIN: not now; EBUSY: it is under way. */
+int bounce_now(struct bounce *b, queue_id id, bounce_told *told, void *arg);
 
 /* ---- sweep.c: failed/ does not grow for ever ------------------------------- */
 

@@ -51,7 +51,8 @@ int __wrap_queue_hold(struct queue *q, queue_id id);
 int __wrap_queue_delete(struct queue *q, queue_id id);
 int __wrap_submit_requeue(struct submit *s, queue_id id);
 bool __wrap_bounce_has(const struct bounce *b, queue_id id);
-int __wrap_bounce_now(struct bounce *b, queue_id id);
+int __wrap_bounce_now(struct bounce *b, queue_id id, bounce_told *told,
+    void *arg);
 bool __wrap_sched_is_active(const struct sched *s, queue_id id);
 void __wrap_sched_forget(struct sched *s, queue_id id);
 struct queue_walk *__wrap_queue_walk_new(struct queue *q,
@@ -88,7 +89,15 @@ static struct {
 	bool paused;
 	queue_id active;   /* is being sent */
 	queue_id bouncing; /* its report is being stored */
-	struct buf done;   /* what was asked of others */
+	struct {
+		queue_id id;
+		bounce_told *told;
+		void *arg;
+	} report[8]; /* to be stored at the end of the turn */
+	size_t reports;
+	bool disk_stalls;
+	int disk_error;
+	struct buf done; /* what was asked of others */
 
 	uint64_t messages[PLACES];
 	unsigned walks;   /* open */
@@ -258,12 +267,30 @@ __wrap_bounce_has(const struct bounce *b, queue_id id)
 }
 
 int
-__wrap_bounce_now(struct bounce *b, queue_id id)
+__wrap_bounce_now(struct bounce *b, queue_id id, bounce_told *told, void *arg)
 {
 	(void)b;
 	(void)operated("bounce", id);
 	errno = EDESTADDRREQ;
-	return id % 2 == 1 ? 0 : -1;
+	if (id % 2 == 0)
+		return -1;
+	world.report[world.reports].id = id;
+	world.report[world.reports].told = told;
+	world.report[world.reports++].arg = arg;
+	return 0;
+}
+
+static void
+store_reports(void *arg)
+{
+	size_t i;
+
+	(void)arg;
+	for (i = 0; i < world.reports && !world.disk_stalls; i++)
+		world.report[i].told(world.report[i].arg, world.report[i].id,
+		    world.disk_error);
+	if (!world.disk_stalls)
+		world.reports = 0;
 }
 
 bool
@@ -386,6 +413,7 @@ set_up(void **state)
 	world.config.control = world.path;
 	world.config.hostname = mem_text("web1.example.com");
 	world.loop = loop_new();
+	loop_at_turn_end(world.loop, store_reports, NULL);
 	start();
 	return 0;
 }
@@ -898,6 +926,52 @@ an_operation_is_done_to_the_messages_named(void **state)
 	}
 }
 
+/* "bounced" is said of what is on the disk, and only of that. */
+static void
+the_answer_waits_for_the_reports(void **state)
+{
+	struct buf heard = { NULL, 0, 0 };
+	int fd;
+
+	(void)state;
+	world.disk_stalls = true;
+	fd = request(0, "bounce|000000000001|000000000002|000000000005");
+	turns(10);
+	assert_int_equal(world.reports, 2);
+	assert_false(listen_to(fd, &heard));
+	assert_string_equal(buf_text(&heard),
+	    "erelayctl: 000000000002: it has no sender who wants to be told\n");
+	buf_free(&heard);
+	world.disk_stalls = false;
+	assert_answer(fd, "o2 messages bounced\nx1\n");
+	world.disk_error = ENOSPC;
+	assert_answer(request(0, "bounce|000000000001"),
+	    "erelayctl: 000000000001: No space left on device\n"
+	    "o0 messages bounced\nx1\n");
+}
+
+/* Six make two slices.  Nobody hears of the second, which is not begun. */
+static void
+a_client_that_leaves_stops_bouncing(void **state)
+{
+	int fd;
+
+	(void)state;
+	world.disk_stalls = true;
+	fd = request(0,
+	    "bounce|000000000001|000000000003|000000000005|000000000007"
+	    "|000000000009|00000000000b");
+	turns(4);
+	assert_int_equal(world.reports, 5);
+	assert_int_equal(close(fd), 0);
+	turns(2);
+	world.disk_stalls = false;
+	turns(4);
+	assert_done("bounce 1\nforget 1\nbounce 3\nforget 3\n"
+		    "bounce 5\nforget 5\nbounce 7\nforget 7\n"
+		    "bounce 9\nforget 9\n");
+}
+
 /* The walk has the same messages in each place: each is dealt with once. */
 static void
 an_operation_is_done_to_the_messages_sought(void **state)
@@ -1105,6 +1179,8 @@ main(void)
 		TEST(a_client_that_stops_reading_is_dropped_after_30_s),
 		TEST(flush_takes_all_some_or_a_relay),
 		TEST(an_operation_is_done_to_the_messages_named),
+		TEST(the_answer_waits_for_the_reports),
+		TEST(a_client_that_leaves_stops_bouncing),
 		TEST(an_operation_is_done_to_the_messages_sought),
 		TEST(many_messages_are_operated_on_in_slices),
 		TEST(reload_tells_the_errors),
