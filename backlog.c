@@ -203,12 +203,26 @@ backlog_expire(struct backlog *b, int64_t now_ms)
 
 /* ---- on the way ---- */
 
+/* Not the same one twice: it may be why the last probe has failed. */
+static bool
+pop_probe(struct pool *p, struct due *due)
+{
+	struct due first;
+
+	if (!due_pop(&p->parked, INT64_MAX, due))
+		return false;
+	first = *due;
+	if (first.id == p->taken && due_pop(&p->parked, INT64_MAX, due))
+		due_add(&p->parked, first.id, first.at_ms);
+	return true;
+}
+
 /* The next message for p: what was put aside for it only if it is a probe. */
 static bool
 pop(struct pool *p, int64_t now_ms, struct due *due)
 {
 	return due_pop(&p->ready, now_ms, due) ||
-	    (p->probing && due_pop(&p->parked, INT64_MAX, due));
+	    (p->probing && pop_probe(p, due));
 }
 
 struct job *
@@ -227,6 +241,7 @@ backlog_take(struct backlog *b, struct pool *p, struct instant now)
 	if (e == NULL)
 		return NULL;
 	p->probing = false; /* it has its message */
+	p->taken = due.id;
 	j = job_new(p, e, now);
 	j->due_ms = due.at_ms < now.mono_ms ? due.at_ms : now.mono_ms;
 	j->next = b->active;

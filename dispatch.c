@@ -131,9 +131,10 @@ dispatch_conclude(struct pool *p, struct job *j,
 
 	if (p->counts.sent > sent)
 		p->sent_wall_ms = scene->now.wall_ms;
-	if (outcome != OUTCOME_AGAIN || throttled) {
+	if ((outcome != OUTCOME_AGAIN && !j->delivery.lost) || throttled) {
 		recover(p); /* it dealt with a message */
 		p->pause_ms = 0;
+		p->shaken = false;
 	}
 	if (outcome == OUTCOME_LATER)
 		sched_add(s, id, j->entry->next_ms);
@@ -183,6 +184,7 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 	const struct delivery_recipient *crowded =
 	    throttle_cause(d, CAUSE_CONNECTIONS);
 
+	p->lost |= d->lost;
 	throttle_end(p->throttle, j, scene.now.mono_ms);
 	if (crowded != NULL && !p->retired)
 		take_crowded(p, crowded->reply, scene.now);
@@ -212,12 +214,27 @@ is_crowded(const struct pool *p, const struct fault *fault)
 	    reply_cause(fault->code, "", fault->text) == CAUSE_CONNECTIONS;
 }
 
+/*
+ * A link that is lost may be so because of the message that was being sent.
+ * That one has paid and waits now; the next tells whether it was the relay.
+ */
+static bool
+is_excused(struct pool *p, const struct fault *fault)
+{
+	bool excused = fault != NULL && p->lost && !p->shaken && !p->paused;
+
+	p->shaken |= excused;
+	p->lost = false;
+	return excused;
+}
+
 static void
 closed(void *arg, struct relay_link *link, const struct fault *fault)
 {
 	struct pool *p = arg;
 	struct sched *s = p->sched;
 	struct instant now = loop_now(s->loop);
+	bool excused = is_excused(p, fault);
 	size_t i = 0;
 
 	if (fault != NULL && !p->retired && is_crowded(p, fault)) {
@@ -229,7 +246,7 @@ closed(void *arg, struct relay_link *link, const struct fault *fault)
 	p->link[i] = p->link[--p->link_count];
 	s->link_count--;
 	p->probing = false;
-	if (fault != NULL && !p->retired && !s->stopping)
+	if (fault != NULL && !excused && !p->retired && !s->stopping)
 		take_fault(p, fault, now);
 	if (s->stopping && s->link_count == 0)
 		s->stopped(s->stopped_arg);

@@ -149,9 +149,11 @@ lose(struct relay_link *l, enum fault_kind kind)
 		if (fresh)
 			blame(l, kind, 0, what, doing(l), SPAN(""));
 		buf_printf(&text, "%s %s", what, doing(l));
-		if (!is_unknown(l, t) && (fresh || t->open))
+		if (!is_unknown(l, t) && (fresh || t->open)) {
+			t->delivery->lost = true;
 			delivery_settle(t->delivery, VERDICT_DEFERRED, "4.4.2",
 			    buf_text(&text));
+		}
 	}
 	buf_free(&text);
 	l->state = OVER;
@@ -163,6 +165,7 @@ finish(struct relay_link *l)
 	struct transaction *t;
 
 	while ((t = l->pipeline.oldest) != NULL) {
+		t->delivery->lost |= is_unknown(l, t);
 		if (is_unknown(l, t))
 			delivery_settle(t->delivery, VERDICT_UNKNOWN, "4.4.2",
 			    "lost connection after end of data, may be a "

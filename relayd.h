@@ -594,6 +594,7 @@ struct delivery {
 	size_t recipient_count;
 	int64_t begun_ms;  /* monotonic: MAIL was queued for writing */
 	bool dsn;	   /* the relayhost is told of NOTIFY */
+	bool lost;	   /* it pays for the loss of its connection */
 	int64_t setup_ms;  /* time that its connection's set-up took, if it is
 			      the first on it; else 0 */
 };

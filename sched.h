@@ -271,7 +271,10 @@ struct pool {
 	struct due_heap ready;  /* due, and to go this way */
 	struct due_heap parked; /* due, but no relay takes them now; this one is
 				   the first that would; at: its time is over */
-	bool wanted;  /* messages go another way because of the pause */
+	queue_id taken;         /* the last message */
+	bool lost;   /* one has paid for the loss of the link that closes now */
+	bool shaken; /* or of one before, and none was answered since */
+	bool wanted; /* messages go another way because of the pause */
 	bool probing; /* connected, but only a message can end the pause */
 	struct relay_link **link;
 	size_t link_count;

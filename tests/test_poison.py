@@ -1,0 +1,119 @@
+"""One message that goes wrong among a hundred: the others go on as if it were
+not there.  What that costs is counted in what the relayhost sees, connections
+and transactions, and in the pauses of the relay, not in seconds."""
+
+import re
+import smtplib
+import sys
+
+import pytest
+
+COUNT = 100
+DATA = ("PIPELINING", "8BITMIME", "SIZE 100000")
+BDAT = (*DATA, "CHUNKING")
+BODY = "Subject: x\r\n\r\nx\r\n"
+
+
+def fault(point, text=None, then="go-on"):
+    """What the relayhost does whenever it gets so far."""
+    def spoil(daemon, host, name, at):
+        if point == "DATA":     # has no argument: so many come before it
+            host.fault(point, text, then=then, skip=at, times=1)
+        else:
+            host.fault(point, text, then=then, match="poison")
+    return spoil
+
+
+def damage(daemon, host, name, at):
+    path = daemon.spool / "cur" / name
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\r\n\r\nx\r\n", b"\r\n\r\ny\r\n"))
+
+
+def lock(daemon, host, name, at):
+    (daemon.spool / "cur" / name).chmod(0)
+
+
+def nothing(daemon, host, name, at):
+    """The text of the message is enough."""
+
+
+KINDS = {
+    **{f"{code} at {point}": (DATA, fault(point, f"{code} no"), BODY)
+       for code in ("451 4.3.0", "550 5.0.0")
+       for point in ("MAIL", "RCPT", "DATA", "END")},
+    "451 4.3.0 at BDAT": (BDAT, fault("END", "451 4.3.0 no"), BODY),
+    "550 5.0.0 at BDAT": (BDAT, fault("END", "550 5.0.0 no"), BODY),
+    **{f"close at {point}": (DATA, fault(point, then="close"), BODY)
+       for point in ("MAIL", "RCPT", "DATA", "END")},
+    "reset at END": (DATA, fault("END", then="reset"), BODY),
+    "close at BDAT": (BDAT, fault("END", then="close"), BODY),
+    "damaged": (BDAT, damage, BODY),
+    "unreadable": (BDAT, lock, BODY),
+    "too large": (BDAT, nothing, BODY + 2000 * ("x" * 70 + "\r\n")),
+    "8-bit": (("PIPELINING",), nothing, BODY + "\xe4" * 70 + "\r\n"),
+    "UTF-8 address": (BDAT, nothing, BODY),
+}
+
+
+def fill(daemon, at, body, recipient):
+    """The messages, of which one is another; their names."""
+    names = []
+    with smtplib.SMTP("127.0.0.1", daemon.port) as client:
+        client.ehlo()
+        for number in range(COUNT):
+            odd = number == at
+            client.mail("poison@example.net" if odd else "me@example.net",
+                        ["BODY=8BITMIME", "SMTPUTF8"] if odd else [])
+            client.command_encoding = "utf-8"
+            client.rcpt(recipient if odd else f"r{number}@example.org")
+            code, text = client.data((body if odd else BODY).encode("latin-1"))
+            assert code == 250
+            names.append(re.search(rb"queued as (\w+)", text)[1].decode())
+    return names
+
+
+@pytest.mark.parametrize("at", [0, COUNT // 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_among_a_hundred(make_daemon, host, kind, at):
+    """The first one on a connection, or the first to trouble one that has
+    served."""
+    extensions, spoil, body = KINDS[kind]
+    down = host.fault("GREETING", "421 4.3.2 not yet", then="close")
+    host.extensions = list(extensions)
+    daemon = make_daemon(relay={"connections": 1}).start()
+    names = fill(daemon, at, body, "p\u00f6ison@example.org" if
+                 kind == "UTF-8 address" else "poison@example.org")
+    name = names[at]
+    daemon.wait_log(r"relay=none, .*status=deferred", COUNT)
+    host.mend(down)
+    before, logged = len(host.sessions), len(daemon.log)
+    spoil(daemon, host, name, at)
+    assert daemon.relayctl("flush").returncode == 0
+
+    def over():
+        return set(names) == {match[1] for line in daemon.log[logged:] if (
+            match := re.search(r"(\w+)(?:: to=<\S+@example.org>.*status=| "
+                               "can't be sent: )", line))}
+
+    daemon.wait(over)
+    log = daemon.log[logged:]
+    sent = any(f"{name}: " in line and "status=sent" in line for line in log)
+    assert sent == (kind == "8-bit")
+    assert all(fault.hits for fault in host.faults)
+    others = [line for line in log if name not in line and
+              "example.org>" in line and "status=sent" not in line]
+    # What is sent behind it before its reply comes may share its fate.
+    assert all("dup=possible" in line for line in others)
+    assert len(others) <= (15 if "CHUNKING" in extensions else 0)
+    assert not any("is paused" in line for line in log)
+    sessions = host.sessions[before:]
+    commands = sum(command.startswith("MAIL") for session in sessions
+                   for command in session.commands)
+    # Once for the connection that had served, and once for a fresh one.
+    assert len(sessions) <= 3
+    assert commands <= COUNT * 1.2
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
