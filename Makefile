@@ -41,7 +41,7 @@ LAYERS = log buf util loop \
     config_check config \
     spool diagnosis queue keep entry move walk convert setup trust conn advice dns \
     wire transaction pipeline relay maildir \
-    due settle quota window pace throttle pool backlog dispatch sched flush \
+    due age settle quota window pace throttle pool backlog dispatch sched flush \
     listen intake requeue notice ration reply dialogue session submit \
     bounce sweep report_pace report http metrics client operate verbs control
 # Of these sendmail uses the first two layers only, without libraries.

@@ -120,14 +120,14 @@ backlog_next(const struct backlog *b, const struct pool *p, const char *sender)
 	return NULL;
 }
 
-/* Until it is too old for sure. */
+/* When it is too old for sure, if it waits for p. */
 static int64_t
-life_left_ms(const struct pool *p, const struct entry *e, struct instant now)
+gives_up_at_ms(const struct pool *p, const struct entry *e, struct instant now)
 {
-	int64_t life = config_lifetime_ms(p->config, e->envelope.sender);
-	int64_t age = now.wall_ms - e->envelope.arrived_ms;
+	int64_t left = age_left_ms(&p->sched->ages, now, e->envelope.arrived_ms,
+	    config_lifetime_ms(p->config, e->envelope.sender));
 
-	return age > life ? 0 : life - age + 1;
+	return now.mono_ms + (left < 0 ? 0 : left + 1);
 }
 
 /* Give a message its way; true: it had to be opened for that. */
@@ -153,8 +153,7 @@ sort_one(struct backlog *b, struct due due, struct instant now,
 	if (to != NULL)
 		due_add(&to->ready, due.id, due.at_ms);
 	else if (handlers->parked(first, e))
-		due_add(&first->parked, due.id,
-		    now.mono_ms + life_left_ms(first, e, now));
+		due_add(&first->parked, due.id, gives_up_at_ms(first, e, now));
 	else
 		return true;
 	entry_close(e);

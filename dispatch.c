@@ -16,6 +16,7 @@ dispatch_scene(struct pool *p, const char *peer)
 
 	return (struct settle_scene){ .config = p->config,
 		.now = loop_now(s->loop),
+		.ages = &s->ages,
 		.peer = peer,
 		.counts = &p->counts,
 		.observer = s->observer,

@@ -235,6 +235,7 @@ turn_end(void *arg)
 	size_t i;
 
 	free_retired(s, false);
+	age_look(&s->ages, now);
 	if (s->stopping)
 		return;
 	backlog_expire(&s->backlog, now.mono_ms);

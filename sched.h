@@ -1,6 +1,6 @@
 /*
- * The scheduler's inside: between due.c, settle.c, quota.c, window.c, pace.c,
- * throttle.c, pool.c, backlog.c, dispatch.c, sched.c and flush.c only.
+ * The scheduler's inside: between due.c, age.c, settle.c, quota.c, window.c,
+ * pace.c, throttle.c, pool.c, backlog.c, dispatch.c, sched.c and flush.c only.
  */
 #ifndef SCHED_H
 #define SCHED_H
@@ -29,6 +29,28 @@ bool due_take(struct due_heap *h, queue_id id);            /* wherever it is */
 bool due_has(const struct due_heap *h, queue_id id);
 void due_all(struct due_heap *h, int64_t now_ms); /* everything is due now */
 void due_free(struct due_heap *h);
+
+/* ---- age.c: how old a message is ---- */
+
+/* All zero at first. */
+struct age_clock {
+	bool looked;
+	int64_t started_ms; /* monotonic */
+	int64_t ahead_ms;   /* of monotonic time, when last looked at */
+	int64_t jumped_ms;  /* forward, in all, since the start ... */
+	int64_t before_ms;  /* ... the last time from here; wall clock */
+};
+
+void age_look(struct age_clock *c, struct instant now); /* every turn */
+/* Of one that arrived then.  What arrived before the clock jumped is as much
+ * younger; between two jumps, that errs on the long side. */
+int64_t age_ms(const struct age_clock *c, struct instant now,
+    int64_t arrived_ms);
+/* Until one that waits for its relay is given up; below 0: now.  The machine
+ * may have been off for all its life: that long, an hour at most, it waits
+ * from the start on. */
+int64_t age_left_ms(const struct age_clock *c, struct instant now,
+    int64_t arrived_ms, int64_t life_ms);
 
 /* ---- settle.c: what follows from a verdict ---- */
 
@@ -66,6 +88,7 @@ struct settle_counts {
 struct settle_scene {
 	const struct config *config;
 	struct instant now;
+	const struct age_clock *ages;
 	const char *peer; /* "host[192.0.2.1]:587" */
 	struct settle_counts *counts;
 	sched_observer *observer; /* may be NULL, as may the other two */
@@ -373,6 +396,7 @@ struct sched {
 	struct queue_walk *walk; /* the spool is being read */
 	enum queue_place walk_place;
 	int64_t started_wall_ms;
+	struct age_clock ages;
 	struct timer timer;
 	struct timer walk_timer;
 	struct timer save_timer; /* of the quotas */

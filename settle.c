@@ -284,7 +284,7 @@ finish(const struct settle_scene *scene, struct entry *e)
 static bool
 is_too_old(const struct settle_scene *scene, const struct entry *e)
 {
-	return scene->now.wall_ms - e->envelope.arrived_ms >
+	return age_ms(scene->ages, scene->now, e->envelope.arrived_ms) >
 	    config_lifetime_ms(scene->config, e->envelope.sender);
 }
 
@@ -317,7 +317,8 @@ give_up(const struct settle_scene *scene, struct entry *e, const char *reason)
 	buf_free(&text);
 }
 
-/* Too old, and with failures of its own. */
+/* Too old, and with failures of its own: the first refusal, which may come
+ * when a long outage ends (greylisting), is never the last word. */
 static enum outcome
 expire(const struct settle_scene *scene, struct job *j)
 {
@@ -351,7 +352,7 @@ is_late(const struct settle_scene *scene, const struct entry *e)
 	int64_t after_ms = scene->config->delay_warning * 1000;
 
 	return scene->late != NULL && after_ms > 0 && !e->warned &&
-	    scene->now.wall_ms - e->envelope.arrived_ms >= after_ms;
+	    age_ms(scene->ages, scene->now, e->envelope.arrived_ms) >= after_ms;
 }
 
 static enum outcome
@@ -359,7 +360,7 @@ defer(const struct settle_scene *scene, struct job *j)
 {
 	struct entry *e = j->entry;
 
-	if (is_too_old(scene, e))
+	if (e->attempts > 0 && is_too_old(scene, e))
 		return expire(scene, j);
 	entry_defer(e, e->attempts + 1,
 	    scene->now.wall_ms + retry_wait_ms(scene->config, e->attempts + 1),
@@ -471,9 +472,11 @@ bool
 settle_waiting(const struct settle_scene *scene, struct entry *e,
     const struct fault *fault)
 {
+	int64_t life = config_lifetime_ms(scene->config, e->envelope.sender);
 	size_t i;
 
-	if (is_too_old(scene, e)) {
+	if (age_left_ms(scene->ages, scene->now, e->envelope.arrived_ms, life) <
+	    0) {
 		strand(scene, e, fault);
 		return false;
 	}

@@ -14,7 +14,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
     rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,keep,entry,move,walk
     setup.h=setup,trust,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
-    sched.h=due,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
+    sched.h=due,age,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
     report.h=report_pace,report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd

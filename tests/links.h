@@ -49,6 +49,7 @@ static struct {
 	struct relay_link link[LINKS];
 	unsigned opened;
 	int64_t clock_ms;
+	int64_t step_ms; /* of the wall clock alone */
 } fake;
 
 struct relay_link *
@@ -119,7 +120,7 @@ __wrap_clock_read(struct instant *now)
 {
 	__real_clock_read(now);
 	now->mono_ms += fake.clock_ms;
-	now->wall_ms += fake.clock_ms;
+	now->wall_ms += fake.clock_ms + fake.step_ms;
 }
 
 /* ---- a scheduler to test ---- */

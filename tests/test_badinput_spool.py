@@ -425,6 +425,35 @@ def test_H21_the_clock_is_set(make_daemon, host, first, then):
     assert len(host.messages) == 1 and daemon.queued() == []
 
 
+@pytest.mark.peers("faketime")
+def test_H21_the_clock_is_set_while_it_runs(make_daemon, host, directory):
+    """As at boot: the message is dated 1970, and its second refusal comes
+    after the clock was set.  It waits on."""
+    host.tls, host.auth_in_clear = "none", True
+    fault = host.fault("RCPT", "450 4.2.1 later")
+    clock = directory / "clock"
+    clock.write_text("@1970-01-02 00:00:00\n")
+    daemon = make_daemon(
+        relay={"tls": "none", "tls_ca_file": None},
+        wrapper=("env", f"LD_PRELOAD={FAKETIME}", "FAKETIME_NO_CACHE=1",
+                 f"FAKETIME_TIMESTAMP_FILE={clock}",
+                 "FAKETIME_DONT_FAKE_MONOTONIC=1",
+                 "ASAN_OPTIONS=verify_asan_link_order=0"),
+        **UNTRACED).start()
+    assert daemon.sendmail("root", data=TEXT).returncode == 0
+    daemon.wait_log("status=deferred")
+    clock.write_text("+0\n")
+    for tries in (2, 3):
+        assert daemon.relayctl("flush").returncode == 0
+        daemon.wait_log("status=deferred", tries)
+    assert not any("queue_lifetime" in line for line in daemon.log)
+    listed, = json.loads(daemon.relayctl("queue", "--json").stdout)
+    assert listed["arrived"].startswith("1970") and listed["attempts"] == 3
+    host.mend(fault)
+    assert daemon.relayctl("flush").returncode == 0
+    host.wait_messages(1)
+
+
 # Section G: the process and its secrets.
 
 HOSTILE = """

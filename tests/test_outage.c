@@ -181,6 +181,37 @@ no_fault_of_a_relay_ends_a_message(void **state)
 	assert_int_equal(relay_status(b).sent, 3 * (FAULTS - 1));
 }
 
+static void
+one_is_over(void *arg, struct entry *e)
+{
+	unsigned *over = arg;
+
+	assert_non_null(e->no_report);
+	++*over;
+	entry_close(e);
+}
+
+/* It was switched off for longer than its messages live, and its network is
+ * not there at once. */
+static void
+J13_a_machine_that_was_off_has_an_hour(void **state)
+{
+	struct bench *b = *state;
+	unsigned over = 0;
+	int minute;
+
+	sched_on_end(b->sched, one_is_over, NULL, &over);
+	fake.step_ms = -(int64_t)6 * 24 * HOUR;
+	(void)store(b, 1);
+	fake.step_ms = 0;
+	sched_add(b->sched, b->id, 0);
+	for (minute = 0; minute < 70; minute++) {
+		advance(b, 60 * SECOND);
+		refuse(b, FAULT_CONNECT);
+		assert_int_equal(over, minute > 60);
+	}
+}
+
 /* Each try of one message ends in a fault; that it is the oldest does not let
  * it hold up those behind it. */
 static void
@@ -278,6 +309,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		T(an_hour_costs_ten_thousand_messages_nothing),
 		T(no_fault_of_a_relay_ends_a_message),
+		T(J13_a_machine_that_was_off_has_an_hour),
 		T(a_message_that_always_ends_the_session_is_passed_by),
 		T(only_the_second_link_lost_in_a_row_pauses_the_relay),
 		T(a_fleet_does_not_come_back_at_once),

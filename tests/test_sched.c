@@ -163,8 +163,37 @@ an_old_message_that_is_refused_for_now_has_failed(void **state)
 
 	make_ready(b, link);
 	advance(b, (int64_t)6 * 86400 * 1000);
+	finish(b, link, deferred); /* for the first time */
+	assert_int_equal(waiting(b), 1);
+	advance(b, 70 * 1000);
 	finish(b, link, deferred);
 	assert_null(queue_take(b->queue, id));
+	assert_int_equal(queue_release(b->queue, id), 0);
+}
+
+/* H21: no step of the clock ends a message, however often it was refused; nor
+ * its wait for a relay. */
+static void
+H21_a_message_is_no_older_because_the_clock_is_set(void **state)
+{
+	struct bench *b = *state;
+	struct relay_link *link = &fake.link[0];
+	queue_id id = submit(b, 1);
+
+	make_ready(b, link);
+	finish(b, link, deferred);
+	fake.step_ms = (int64_t)56 * 365 * 86400 * 1000;
+	advance(b, 70 * 1000);
+	finish(b, link, deferred);
+	assert_int_equal(waiting(b), 1);
+	advance(b, 400 * 1000);
+	end_delivery(link, none_tried);
+	fail_link(b, link, FAULT_ACCOUNT);
+	fake.step_ms *= 2;
+	advance(b, 60 * 1000);
+	assert_int_equal(waiting(b) + b->sched->backlog.active_count, 1);
+	advance(b, (int64_t)6 * 86400 * 1000); /* and this is real */
+	assert_int_equal(waiting(b), 0);
 	assert_int_equal(queue_release(b->queue, id), 0);
 }
 
@@ -513,6 +542,7 @@ main(void)
 		T(a_refused_message_waits_by_its_own_retries),
 		T(recipients_are_split_and_only_the_deferred_one_is_retried),
 		T(an_old_message_that_is_refused_for_now_has_failed),
+		T(H21_a_message_is_no_older_because_the_clock_is_set),
 		T(J13_who_waits_for_a_relay_for_too_long_has_failed),
 		T(who_waits_for_nobody_is_at_its_end_again),
 		T(delay_is_told_when_it_has_lasted),
