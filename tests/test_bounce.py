@@ -303,15 +303,37 @@ def test_J13_own_failures_bounce(make_daemon, host):
     assert "450 4.2.1 busy" in report.of("late@example.org")["Diagnostic-Code"]
 
 
-def test_J13_a_relay_that_was_at_fault_all_the_time(make_daemon, host):
-    host.fault("AUTH", "535 5.7.8 no")
-    daemon = make_daemon(top=QUICK).start()
-    send(daemon, "one@example.org")
+AT_FAULT = [
+    ("TCP", "Connection refused"), ("DNS", "does-not-exist"),
+    ("GREETING", "421 4.3.2 not now"), ("GREETING", "554 5.7.1 go away"),
+    ("EHLO", "421 4.7.0 busy"), ("STARTTLS", "454 4.7.0 no TLS"),
+    ("CERTIFICATE", "expired"), ("AUTH", "535 5.7.8 no"),
+    ("AUTH", "454 4.7.0 later"), ("MAIL", "421 4.3.2 closing"),
+    ("MAIL", "530 5.7.0 log in"), ("MAIL", "550 5.4.5 Daily user sending "
+     "limit exceeded"), ("END", "454 Throttling failure: Daily message quota "
+                         "exceeded")]
+
+
+@pytest.mark.parametrize("point, words", AT_FAULT)
+def test_J13_a_relay_that_was_at_fault_all_the_time(make_daemon, host, point,
+                                                    words):
+    """Nothing is tried too often for it, nothing bounces."""
+    relay = {}
+    if point == "TCP":
+        host.stop()
+    elif point == "DNS":
+        relay["host"] = "does-not-exist.invalid"
+    elif point == "CERTIFICATE":
+        host.certificate = words
+    else:
+        host.fault(point, words)
+    daemon = make_daemon(top=QUICK, relay=relay).start()
+    name = send(daemon, "one@example.org")
     kept(daemon, "the relayhost was at fault all the time")
     assert sum(" error: " in line for line in daemon.log) == 1
     assert sum("(queue active)" in line for line in daemon.log) == 1
-    assert len(daemon.queued()) == len(daemon.queued("failed")) == 1
-    assert "535" in daemon.relayctl("queue", "--failed").stdout
+    assert daemon.queued() == daemon.queued("failed") == [name]
+    assert words in daemon.relayctl("queue", "--failed").stdout
 
 
 def test_J13_bounces_have_a_life_of_their_own(make_daemon, host):

@@ -1,7 +1,9 @@
 """Several relays: by sender, and one after the other when one is at fault."""
 
+import collections
 import json
 import mailbox
+import re
 import threading
 
 import pytest
@@ -108,6 +110,46 @@ def test_dying_in_mid_load_loses_and_repeats_nothing(make_daemon, host,
     assert set(both) == {str(number) for number in range(100)}
     unknown = sum("dup=possible" in line for line in daemon.log)
     assert len(both) <= 100 + unknown
+
+
+def test_dying_in_mid_load_and_coming_back(make_daemon, host, second):
+    """Its mail goes on through the second, and later by it again."""
+    daemon = make_daemon(relays=[("second", second, {})]).start()
+    host.on_message = lambda message: \
+        host.stop() if len(host.messages) == 10 else None
+    sent = 0
+    while len(second.messages) < 20:
+        send(daemon, str(sent))
+        sent += 1
+    host.on_message = None
+    served = len(host.messages)
+    host.start()
+    while len(host.messages) < served + 10:
+        send(daemon, str(sent))
+        sent += 1
+    daemon.wait_log("relay test works again")
+    # What was being sent when it died waits for its retry.
+    lost = {match[1] for line in daemon.log if (match := re.search(
+        r"(\w+): to=.*relay=localhost.*dsn=4\.4\.2, status=deferred", line))}
+    daemon.wait_log(r"qmgr\[\d+\]: \w+: removed", sent - len(lost))
+    assert daemon.queued() == sorted(lost)
+    both = collections.Counter(bodies(host) + bodies(second))
+    assert sent - len(lost) <= len(both) <= sent and max(both.values()) == 1
+    assert not any("bounced" in line for line in daemon.log)
+
+
+@pytest.mark.parametrize("point", ["GREETING", "EHLO", "STARTTLS", "AUTH"])
+def test_a_relay_that_is_silent_is_left_after_its_timeout(make_daemon, host,
+                                                          second, point):
+    """One connection and no more is waited for; the rest goes at once."""
+    host.fault(point, then="stall")
+    daemon = make_daemon(relay={"connect_timeout": "1s"},
+                         relays=[("second", second, {})]).start()
+    for number in range(5):
+        send(daemon, str(number))
+    second.wait_messages(5)
+    assert bodies(second) == list("01234") and host.messages == []
+    daemon.wait_log("relay test is paused")
 
 
 def test_I58_what_one_relay_refuses_is_not_tried_at_the_next(
