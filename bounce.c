@@ -39,10 +39,10 @@ struct letter {
 	struct bounce *bounce;
 	struct letter *next;
 	queue_id about;
-	struct entry *entry; /* to be removed then; NULL: it stays */
-	bool waits;          /* it is in the queue, not held or failed */
-	const char *name;    /* for the log */
-	bounce_told *told;   /* the operator has asked for it; may be NULL */
+	struct entry *entry;   /* to be removed then; NULL: it stays */
+	bool waits;            /* it is in the queue, not held or failed */
+	const char *name;      /* for the log */
+	queue_committed *told; /* the operator has asked for it; may be NULL */
 	void *told_arg;
 };
 
@@ -508,7 +508,7 @@ has_reader(const struct envelope *e)
 }
 
 int
-bounce_now(struct bounce *b, queue_id id, bounce_told *told, void *arg)
+bounce_now(struct bounce *b, queue_id id, queue_committed *told, void *arg)
 {
 	enum queue_place place;
 	struct letter *l;

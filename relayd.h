@@ -753,8 +753,6 @@ int submit_requeue(struct submit *s, queue_id id);
 /* The bound addresses, as "127.0.0.1:2525" and "unix:/path". */
 void submit_listeners(const struct submit *s, struct strings *out);
 
-/* ---- control.c: the control socket ----------------------------------------- */
-
 /* ---- bounce.c: what becomes of a message that was not sent to all ---------- */
 
 struct bounce;
@@ -764,14 +762,10 @@ struct bounce *bounce_new(struct loop *l, struct queue *q, struct sched *sched,
     struct submit *submit, struct config *config);
 void bounce_configure(struct bounce *b, struct config *config);
 void bounce_free(struct bounce *b); /* before the others */
-/* Is a report about it being stored, with which it will go? */
-bool bounce_has(const struct bounce *b, queue_id id);
-/* The report about it is stored, and it is gone; error: an errno, it stays. */
-typedef void bounce_told(void *arg, queue_id id, int error);
-/* Return it to its sender now, wherever it is; told() comes later, if not -1:
- * errno, as queue_look(); EDESTADDRREQ: nobody to tell; EPERM: the report
- * would be refused; EAGAIN: not now; EBUSY: it is under way. */
-int bounce_now(struct bounce *b, queue_id id, bounce_told *told, void *arg);
+bool bounce_has(const struct bounce *b, queue_id id); /* is being reported */
+/* Return it to its sender; told() when it is gone, or stays (error).  -1: as
+ * queue_look(); EDESTADDRREQ: nobody to tell; EPERM: refused; EAGAIN; EBUSY. */
+int bounce_now(struct bounce *b, queue_id id, queue_committed *told, void *arg);
 
 /* ---- sweep.c: failed/ does not grow for ever ------------------------------- */
 
@@ -779,6 +773,8 @@ struct sweep;
 struct sweep *sweep_new(struct loop *l, struct queue *q, struct config *config);
 void sweep_configure(struct sweep *s, struct config *config);
 void sweep_free(struct sweep *s);
+
+/* ---- control.c: the control socket ----------------------------------------- */
 
 struct control;
 /* What control.c reports on and acts upon; everything is borrowed. */

@@ -51,7 +51,7 @@ int __wrap_queue_hold(struct queue *q, queue_id id);
 int __wrap_queue_delete(struct queue *q, queue_id id);
 int __wrap_submit_requeue(struct submit *s, queue_id id);
 bool __wrap_bounce_has(const struct bounce *b, queue_id id);
-int __wrap_bounce_now(struct bounce *b, queue_id id, bounce_told *told,
+int __wrap_bounce_now(struct bounce *b, queue_id id, queue_committed *told,
     void *arg);
 bool __wrap_sched_is_active(const struct sched *s, queue_id id);
 void __wrap_sched_forget(struct sched *s, queue_id id);
@@ -91,7 +91,7 @@ static struct {
 	queue_id bouncing; /* its report is being stored */
 	struct {
 		queue_id id;
-		bounce_told *told;
+		queue_committed *told;
 		void *arg;
 	} report[8]; /* to be stored at the end of the turn */
 	size_t reports;
@@ -267,7 +267,8 @@ __wrap_bounce_has(const struct bounce *b, queue_id id)
 }
 
 int
-__wrap_bounce_now(struct bounce *b, queue_id id, bounce_told *told, void *arg)
+__wrap_bounce_now(struct bounce *b, queue_id id, queue_committed *told,
+    void *arg)
 {
 	(void)b;
 	(void)operated("bounce", id);
