@@ -69,8 +69,8 @@ $(BUILD)/tests/%.o: tests/%.c Makefile
 $(ARCHIVE): $(OBJECTS)
 	$(Q)rm -f $@ && ar rcs $@ $(OBJECTS)
 
-$(BIN)/relayd: $(BUILD)/relayd.o $(BUILD)/startup.o $(BUILD)/system.o \
-    $(ARCHIVE)
+RELAYD = relayd startup confine filter system
+$(BIN)/relayd: $(RELAYD:%=$(BUILD)/%.o) $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
 
@@ -183,7 +183,7 @@ lint: all $(UNITS:%=%.o)
 	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang \
 	    build/clang/relayd build/clang/sendmail build/clang/relayctl \
 	    $(UNITS:$(BUILD)/%=build/clang/%.o)
-	tests/layers.sh $(BUILD) $(LAYERS) system startup relayd
+	tests/layers.sh $(BUILD) $(LAYERS) system filter confine startup relayd
 	clang-format --dry-run -Werror $(C_FILES)
 	ls *.c | xargs -P 2 -I FILE clang-tidy -quiet FILE -- -std=c11 \
 	    -D_GNU_SOURCE -iquote . $(PATHS) 2>/dev/null

@@ -203,6 +203,7 @@ reload(void *arg, struct buf *error)
 	each_line(&warnings, say_warning);
 	buf_free(&warnings);
 	if (config == NULL || needs_restart(d->config, config, error) ||
+	    confinement_lacks(d->confinement, config, error) ||
 	    metrics_prepare(d->metrics, config, error) == -1 ||
 	    submit_configure(d->submit, config, error) == -1) {
 		metrics_configure(d->metrics, NULL);
@@ -358,6 +359,7 @@ release(struct relayd *d)
 
 	control_free(d->control);
 	metrics_free(d->metrics);
+	confinement_free(d->confinement);
 	while (d->queue != NULL && queue_sync(d->queue))
 		; /* whoever waits for it is still there */
 	sweep_free(d->sweep);

@@ -296,11 +296,16 @@ check_secrets(const struct relayd *d)
 int
 startup_become_user(struct relayd *d)
 {
+	int status;
+
 	if (system_become(&d->identity) == -1) {
 		(void)fprintf(stderr, "can't become user %s: %s\n",
 		    d->config->user, strerror(errno));
 		return EX_NOPERM;
 	}
 	system_confine();
-	return check_secrets(d);
+	status = check_secrets(d);
+	if (status == EX_OK)
+		d->confinement = confine(d->config);
+	return status;
 }

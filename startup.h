@@ -5,6 +5,7 @@
 #ifndef STARTUP_H
 #define STARTUP_H
 
+#include "confine.h"
 #include "metrics.h"
 #include "system.h"
 
@@ -30,6 +31,7 @@ struct relayd {
 	struct sweep *sweep;
 	struct control *control;
 	struct metrics *metrics;
+	struct confinement *confinement;
 	struct activated activated[ACTIVATED_MAX];
 	size_t activated_count;
 	struct timer sync_timer;
