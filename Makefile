@@ -1,5 +1,5 @@
-# relayd: make, make check, make lint, make asan, make fuzz, make fuzz-coverage,
-# make install, make install-mta
+# relayd: make, make check, make lint, make asan, make bench, make fuzz,
+# make fuzz-coverage, make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
 # CFLAGS, WERROR= and the directories below, the same for make and for make
@@ -119,6 +119,23 @@ check-system: all
 	PYTHONDONTWRITEBYTECODE=1 tests/own-root.sh \
 	    $(PYTHON) -m pytest -q -n 4 -rs -p no:cacheprovider tests
 
+# What the benchmark needs besides: a relayhost, a load, the machine's limit.
+BENCH = $(BUILD)/bench/relayhost $(BUILD)/bench/load $(BUILD)/bench/limit
+
+$(BUILD)/bench/%.o: bench/%.c Makefile
+	@mkdir -p $(BUILD)/bench
+	@echo '  CC    $@'
+	$(Q)$(COMPILE) -c -o $@ $<
+
+$(BENCH): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
+
+# BENCHMARKS.md says how to read what it prints.  Needs root.
+bench: all $(BENCH)
+	bench/peers.sh
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) bench/bench.py
+
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer -U_FORTIFY_SOURCE
 asan:
@@ -177,9 +194,9 @@ fuzz-coverage:
 	@tests/fuzz/coverage.sh build/coverage $(PARSERS)
 
 # Everything with the other compiler too, then what only linters see.
-C_FILES = $(wildcard *.c *.h tests/*.c tests/fuzz/*.[ch])
+C_FILES = $(wildcard *.c *.h tests/*.c tests/fuzz/*.[ch] bench/*.c)
 MAN_PAGES = $(wildcard man/*.[1-9])
-lint: all $(UNITS:%=%.o)
+lint: all $(UNITS:%=%.o) $(BENCH)
 	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang \
 	    build/clang/relayd build/clang/sendmail build/clang/relayctl \
 	    $(UNITS:$(BUILD)/%=build/clang/%.o)
@@ -190,7 +207,7 @@ lint: all $(UNITS:%=%.o)
 	cppcheck -q --std=c11 -j 2 --enable=warning,performance,portability \
 	    --inline-suppr --error-exitcode=1 -D_GNU_SOURCE $(PATHS) *.c
 	mandoc -T lint -W warning $(MAN_PAGES)
-	shellcheck .ci/run tests/*.sh tests/fuzz/*.sh
+	shellcheck .ci/run tests/*.sh tests/fuzz/*.sh bench/*.sh
 
 format:
 	clang-format -i $(C_FILES)
@@ -251,8 +268,8 @@ clean:
 	rm -rf build
 	rm -f relayd sendmail relayctl mailq newaliases
 
-.PHONY: all check check-unit check-fuzz check-system asan fuzz fuzz-coverage \
-    replay-corpus run-fuzzers lint format install install-mta clean
+.PHONY: all check check-unit check-fuzz check-system asan bench fuzz \
+    fuzz-coverage replay-corpus run-fuzzers lint format install install-mta clean
 .SECONDARY:
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d $(BUILD)/tests/fuzz/*.d)

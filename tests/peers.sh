@@ -5,10 +5,11 @@
 # and /etc.  Run again, it does nothing.  Needs root, for apt-get.
 #
 # usage: tests/peers.sh [NAME ...]
+#   PEERS  (in the environment) instead of build/peers
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-peers=$(dirname "$here")/build/peers
+peers=${PEERS:-$(dirname "$here")/build/peers}
 root=$peers/root
 names=${*:-$(sed -n 's/^peer //p' "$here/packages.txt")}
 

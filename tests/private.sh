@@ -6,6 +6,7 @@
 # usage: tests/private.sh [--end-all] SCRATCH [SOURCE:TARGET ...] -- COMMAND ...
 #   --end-all      for servers: all that the command started ends with it, or
 #                  when this process is killed; else it becomes the command
+#   PEERS          (in the environment) instead of build/peers
 #   SCRATCH        an empty directory, for the mounts
 #   SOURCE:TARGET  bind SOURCE over TARGET, a directory or a file
 set -eu
@@ -25,7 +26,7 @@ if [ "$1" = --end-all ]; then
 	end_all=1
 	shift
 fi
-peers=$(cd "$(dirname "$0")/.." && pwd)/build/peers/root
+peers=${PEERS:-$(cd "$(dirname "$0")/.." && pwd)/build/peers}/root
 scratch=$1
 shift
 mount -t tmpfs -o mode=0755 private "$scratch"

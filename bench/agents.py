@@ -1,0 +1,346 @@
+"""The agents that are compared, each with all its processes in a control
+group of its own, and the relayhost that they all send to."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent
+TOOLS = TOP / "build/bench"
+TIMEOUT = 60
+USER, PASSWORD = "relay@example.com", "pass-word-7"
+POSTFIX_ROOT = TOP / "build/peers/root"
+
+sys.path.insert(0, str(TOP / "tests"))
+# pylint: disable=wrong-import-position
+from harness import keys, quote
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_until(condition, what, timeout=TIMEOUT):
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        time.sleep(0.002)
+
+
+def output_of(*command, **options):
+    return subprocess.run([str(one) for one in command], check=True, text=True,
+                          stdout=subprocess.PIPE, **options).stdout
+
+
+class Cgroup:
+    """What is started in it, and all that this starts."""
+
+    def __init__(self, name):
+        mounts = pathlib.Path("/proc/mounts").read_text().splitlines()
+        top = next(fields[1] for fields in map(str.split, mounts)
+                   if fields[2] == "cgroup2")
+        self.path = pathlib.Path(top, f"relayd-bench-{os.getpid()}-{name}")
+        self.path.mkdir()
+
+    def enter(self):
+        (self.path / "cgroup.procs").write_text("0")
+
+    def cpu(self):
+        """Seconds used by all, the dead too."""
+        stat = (self.path / "cpu.stat").read_text()
+        return int(re.search(r"usage_usec (\d+)", stat)[1]) / 1e6
+
+    def pids(self):
+        return (self.path / "cgroup.procs").read_text().split()
+
+    def remove(self):
+        for pid in self.pids():
+            os.kill(int(pid), signal.SIGKILL)
+        wait_until(lambda: not self.pids(), "processes do not end")
+        # The last of them may still be on its way out.
+        while True:
+            try:
+                return self.path.rmdir()
+            except OSError:
+                time.sleep(0.01)
+
+
+class Relayhost:
+    """bench/relayhost.c"""
+
+    def __init__(self, authority):
+        self.ca_file = authority.ca_file
+        self.process = subprocess.Popen(
+            [TOOLS / "relayhost", *authority.certificate()], text=True,
+            bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.port = int(self.process.stdout.readline())
+        self.is_up = False
+
+    def _ask(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        return self.process.stdout.readline().strip()
+
+    def down(self):
+        if self.is_up:
+            self._ask("down")
+        self.is_up = False
+
+    def up(self, rtt_ms=0, extensions=("PIPELINING", "CHUNKING")):
+        self._ask("set", rtt_ms, "8BITMIME", *extensions)
+        if not self.is_up:
+            self._ask("up")
+        self.is_up = True
+
+    def reset(self):
+        self._ask("reset")
+
+    def wait(self, count, timeout=TIMEOUT):
+        """Seconds of CLOCK_MONOTONIC when the first and the last arrived,
+        and on how many connections since the reset."""
+        arrived, doubles, _, connections, first, last = map(
+            int, self._ask("wait", count, timeout).split())
+        if arrived < count:
+            raise TimeoutError(f"{arrived} of {count} messages arrived")
+        if doubles > 0:
+            raise AssertionError(f"{doubles} arrived twice")
+        return first / 1e9, last / 1e9, connections
+
+    def when(self, number):
+        return int(self._ask("when", number)) / 1e9
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Agent:
+    """One that runs with an empty queue below directory, which is on a disk."""
+
+    name = None
+
+    def __init__(self, directory, relayhost, **settings):
+        self.directory = pathlib.Path(directory, self.name)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir()
+        self.relayhost, self.settings = relayhost, settings
+        self.cgroup = Cgroup(self.name)
+        self.port = free_port()
+        self.process = None
+        self.configure()
+        self.start()
+
+    def launch(self, *command, **options):
+        with open(self.directory / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [str(one) for one in command], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, preexec_fn=self.cgroup.enter,
+                **options)
+
+    def answers(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port),
+                                          TIMEOUT) as peer:
+                return peer.recv(4).startswith(b"220")
+        except ConnectionError:
+            return False
+
+    def start(self):
+        raise NotImplementedError
+
+    def configure(self):
+        raise NotImplementedError
+
+    def flush(self):
+        raise NotImplementedError
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(TIMEOUT)
+
+    def close(self):
+        self.stop()
+        self.cgroup.remove()
+        shutil.rmtree(self.directory)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Relayd(Agent):
+    name = "relayd"
+
+    def configure(self):
+        place = self.directory
+        (place / "password").write_text(PASSWORD)
+        (place / "password").chmod(0o600)
+        shutil.chown(place / "password", "nobody")
+        (place / "aliases").touch()
+        top = {"hostname": "web1.example.com", "origin": "example.com",
+               "aliases": str(place / "aliases"), "spool": str(place / "spool"),
+               "user": "nobody", "control": f"unix:{place}/control.sock",
+               "log": "stderr", **self.settings.get("top", {})}
+        relay = {"host": "localhost", "port": self.relayhost.port,
+                 "family": "ipv4", "tls_ca_file": str(self.relayhost.ca_file),
+                 "user": USER, "password_file": str(place / "password"),
+                 **self.settings.get("relay", {})}
+        (place / "relayd.conf").write_text(
+            keys(top) + f"listen \"127.0.0.1:{self.port}\" {{\n}}\n"
+            f"listen {quote(f'unix:{place}/submit.sock')} {{\n}}\n"
+            f"relay \"bench\" {{\n{keys(relay)}}}\n")
+
+    def start(self):
+        self.launch(TOP / "relayd", "-f", self.directory / "relayd.conf")
+        wait_until(self.answers, "relayd does not start")
+
+    def ctl(self, *arguments):
+        return output_of(TOP / "relayctl", "-f",
+                         self.directory / "relayd.conf", *arguments)
+
+    def flush(self):
+        self.ctl("flush")
+
+
+class Private(Agent):
+    """One that runs where its package is unpacked over the system's files."""
+
+    peers = None    # where its package is unpacked, as tests/peers.sh does
+    set_up = None   # shell script; ends with exec of the agent
+    spool = None    # its directory there, to be on the disk
+
+    def start(self):
+        for name in ("private", "spool"):
+            (self.directory / name).mkdir(exist_ok=True)
+        self.launch(TOP / "tests/private.sh", "--end-all",
+                    self.directory / "private",
+                    f"{self.directory / 'spool'}:{self.spool}", "--",
+                    "sh", "-euc", self.set_up, "sh", self.directory, self.port,
+                    env={**os.environ, "PEERS": str(self.peers),
+                         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        wait_until(self.answers, f"{self.name} does not start")
+        spool = f"/proc/{self.cgroup.pids()[-1]}/root{self.spool}"
+        if os.stat(spool).st_dev != self.directory.stat().st_dev:
+            raise AssertionError(f"{self.spool} is not on the disk: choose "
+                                 "another --directory than one in /var")
+
+    def inside(self, *command):
+        """A command line that runs there."""
+        pid = self.cgroup.pids()[-1]    # the first are those of private.sh
+        return ("nsenter", "-t", pid, "-m", "-p", "--", *command)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait(TIMEOUT)
+
+
+POSTFIX_MAIN = """\
+# Debian's own, for a satellite system.
+smtpd_banner = $myhostname ESMTP $mail_name (Debian/GNU)
+biff = no
+append_dot_mydomain = no
+readme_directory = no
+compatibility_level = 3.6
+myhostname = web1.example.com
+myorigin = example.com
+mydestination = $myhostname, localhost.localdomain, localhost
+mynetworks = 127.0.0.0/8
+mailbox_size_limit = 0
+recipient_delimiter = +
+alias_maps =
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+maillog_file = /var/log/mail.log
+relayhost = [localhost]:{relayhost}
+smtp_host_lookup = native
+smtp_sasl_auth_enable = yes
+smtp_sasl_password_maps = texthash:/etc/postfix/sasl_passwd
+smtp_sasl_security_options = noanonymous
+smtp_tls_security_level = secure
+smtp_tls_CAfile = {ca_file}
+smtp_tls_session_cache_database = btree:${{data_directory}}/smtp_scache
+"""
+
+
+class Postfix(Private):
+    name = "postfix"
+    peers = TOP / "build/peers"
+    spool = "/var/spool/postfix"
+    set_up = r"""
+getent passwd postfix >/dev/null ||
+    echo 'postfix:x:390:390::/var/spool/postfix:/usr/sbin/nologin' >>/etc/passwd
+printf 'postfix:x:390:\npostdrop:x:391:\n' >>/etc/group
+cp "$1/main.cf" "$1/sasl_passwd" /etc/postfix/
+sed -e 's/^\([a-z].*\s\)y\(\s\+[-0-9]*\s\+[-0-9?]*\s\)/\1n\2/' \
+    -e "s/^smtp      inet/127.0.0.1:$2 inet/; s/^#tlsproxy/tlsproxy/" \
+    /usr/share/postfix/master.cf.dist >/etc/postfix/master.cf
+mkdir -p /var/lib/postfix
+chown postfix /var/lib/postfix
+chgrp postdrop /usr/sbin/postqueue /usr/sbin/postdrop
+chmod g+s /usr/sbin/postqueue /usr/sbin/postdrop
+exec postfix start-fg </dev/null
+"""
+
+    def configure(self):
+        settings = self.settings.get("main", {})
+        (self.directory / "main.cf").write_text(POSTFIX_MAIN.format(
+            relayhost=self.relayhost.port, ca_file=self.relayhost.ca_file) +
+            "".join(f"{key} = {value}\n" for key, value in settings.items()))
+        (self.directory / "sasl_passwd").write_text(
+            f"[localhost]:{self.relayhost.port} {USER}:{PASSWORD}\n")
+
+    def flush(self):
+        subprocess.run(self.inside("postqueue", "-f"), check=True)
+
+
+class PostfixReuse(Postfix):
+    name = "postfix+reuse"
+
+    def __init__(self, directory, relayhost, **settings):
+        settings = {**settings, "main": {
+            "smtp_tls_connection_reuse": "yes", **settings.get("main", {})}}
+        super().__init__(directory, relayhost, **settings)
+
+
+# What they are loaded with, and the machine alone.
+
+def load(port, sessions, messages, octets=2048, first=0):
+    """Messages a second, each of which was accepted, and the longest wait for
+    an acceptance in seconds."""
+    seconds, longest = map(float, output_of(
+        TOOLS / "load", port, sessions, messages, octets, first).split())
+    return messages / seconds, longest / 1e3
+
+
+def smtp_source(port, sessions, messages, octets=2048):
+    """The same by Postfix's own, where each session sends message after
+    message as well."""
+    began = time.monotonic()
+    output_of(POSTFIX_ROOT / "usr/sbin/smtp-source", "-d", "-N",
+              "-s", sessions, "-m", messages, "-l", octets,
+              "-f", "app@example.com", "-t", "you@example.net",
+              f"127.0.0.1:{port}",
+              env={"LD_LIBRARY_PATH": f"{POSTFIX_ROOT}/usr/lib/postfix"})
+    return messages / (time.monotonic() - began)
+
+
+def limit(directory, messages, octets=2048, group=32):
+    place = pathlib.Path(directory, "limit")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    try:
+        return float(output_of(TOOLS / "limit", place, messages, octets,
+                               group))
+    finally:
+        shutil.rmtree(place)
