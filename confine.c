@@ -55,6 +55,7 @@ struct confinement {
 	struct need *need;
 	size_t count;
 	bool files, network; /* does the kernel see to it? */
+	int self; /* /proc/PID: its rule is forgotten where nothing holds it */
 };
 
 /* ---- what a configuration needs ---- */
@@ -149,8 +150,8 @@ need_system(struct confinement *f)
 {
 	static const char *const directory[] = { "/etc", "/usr", "/lib",
 		"/lib64", "/run/systemd/resolve", "/run/resolvconf",
-		"/run/NetworkManager", "/run/connman", "/dev/null",
-		"/dev/urandom" };
+		"/run/NetworkManager", "/run/connman", "/proc/self",
+		"/dev/null", "/dev/urandom" };
 	size_t i;
 
 	for (i = 0; i < sizeof(directory) / sizeof(directory[0]); i++)
@@ -200,10 +201,13 @@ rights_of(enum access access)
 	case ACCESS_WRITE:
 		break;
 	}
+	/* Of each kind: what was planted is moved out of the way. */
 	return read | LANDLOCK_ACCESS_FS_WRITE_FILE | file_truncate |
 	    LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_DIR |
-	    LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
-	    LANDLOCK_ACCESS_FS_REFER;
+	    LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_MAKE_SOCK |
+	    LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+	    LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+	    LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REFER;
 }
 
 /* What has a meaning for one file. */
@@ -299,6 +303,7 @@ confine(const struct config *c)
 {
 	struct confinement *f = mem_alloc(sizeof(*f));
 
+	f->self = open("/proc/self", O_PATH | O_CLOEXEC);
 	need_all(f, c);
 	if (keep_places(f) == -1) {
 		f->network = false;
@@ -321,10 +326,12 @@ confinement_free(struct confinement *f)
 {
 	size_t i;
 
-	for (i = 0; f != NULL && i < f->count; i++)
+	if (f == NULL)
+		return;
+	for (i = 0; i < f->count; i++)
 		free(f->need[i].path);
-	if (f != NULL)
-		free(f->need);
+	free(f->need);
+	fd_close(&f->self);
 	free(f);
 }
 
@@ -364,6 +371,7 @@ confinement_lacks(const struct confinement *f, const struct config *c,
 	if (f == NULL || !f->files)
 		return false;
 	later = mem_alloc(sizeof(*later));
+	later->self = -1;
 	need_all(later, c);
 	for (i = 0; i < later->count; i++) {
 		const struct need *n = &later->need[i];

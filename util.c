@@ -144,21 +144,29 @@ read_all(int fd, size_t limit, struct buf *out)
 	}
 }
 
+static int
+check_kind(const struct stat *st)
+{
+	if (S_ISREG(st->st_mode))
+		return 0;
+	errno = S_ISDIR(st->st_mode) ? EISDIR : EINVAL;
+	return -1;
+}
+
 int
 file_read(const char *path, size_t limit, struct buf *out, struct stat *st)
 {
 	struct stat here;
-	int ret = -1;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd, ret = -1;
 
+	/* Before it is opened, which alone sets some devices going. */
+	if (stat(path, &here) == -1 || check_kind(&here) == -1)
+		return -1;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd == -1)
 		return -1;
-	if (fstat(fd, &here) == -1)
+	if (fstat(fd, &here) == -1 || check_kind(&here) == -1)
 		goto out;
-	if (!S_ISREG(here.st_mode)) {
-		errno = S_ISDIR(here.st_mode) ? EISDIR : EINVAL;
-		goto out;
-	}
 	if (st != NULL)
 		*st = here;
 	ret = read_all(fd, limit, out);

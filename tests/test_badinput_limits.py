@@ -21,6 +21,7 @@ from dialogue import (BYE, END, HELLO, MAIL, MAIL_OK, OK, QUEUED, QUIT, RCPT,
                       connect, converse, queued_ids)
 from harness import SANITIZED
 from relayhost import TIMEOUT
+from test_daemon import activated, reserve  # noqa: F401 (a fixture)
 
 ENVELOPE = MAIL + RCPT
 UNTRACED = {"trace": False}
@@ -356,15 +357,12 @@ def test_fault_at_the_end_of_data(make_daemon, host, inject, reply, way):
 
 # A loop.
 
-def test_B42_I25_a_relayhost_that_is_relayd_itself(make_daemon):
-    daemon = make_daemon(relay={"host": "127.0.0.1", "tls": "none",
-                                "tls_ca_file": None, "user": None,
-                                "password_file": None}, **UNTRACED).start()
-    daemon.relay["port"] = daemon.port
-    # The listener stays; it is known by what the file says.
-    daemon.write_config()
-    daemon.reload()
-    daemon.wait_log("reloaded")
+def test_B42_I25_a_relayhost_that_is_relayd_itself(make_daemon, reserve):
+    address = reserve("127.0.0.1")
+    daemon = make_daemon(relay={"host": "127.0.0.1", "port": address[1],
+                                "tls": "none", "tls_ca_file": None,
+                                "user": None, "password_file": None},
+                         wrapper=activated(address), **UNTRACED).start()
     done = daemon.sendmail("c@d.example", data=b"Subject: x\n\nround\n")
     assert done.returncode == 0
     daemon.wait_log("kept in failed/")

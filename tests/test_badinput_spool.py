@@ -426,20 +426,20 @@ def test_H21_the_clock_is_set(make_daemon, host, first, then):
 
 
 @pytest.mark.peers("faketime")
-def test_H21_the_clock_is_set_while_it_runs(make_daemon, host, directory):
+def test_H21_the_clock_is_set_while_it_runs(make_daemon, host):
     """As at boot: the message is dated 1970, and its second refusal comes
     after the clock was set.  It waits on."""
     host.tls, host.auth_in_clear = "none", True
     fault = host.fault("RCPT", "450 4.2.1 later")
-    clock = directory / "clock"
+    daemon = make_daemon(relay={"tls": "none", "tls_ca_file": None},
+                         **UNTRACED)
+    clock = daemon.directory / "clock"  # where the daemon may read
     clock.write_text("@1970-01-02 00:00:00\n")
-    daemon = make_daemon(
-        relay={"tls": "none", "tls_ca_file": None},
-        wrapper=("env", f"LD_PRELOAD={FAKETIME}", "FAKETIME_NO_CACHE=1",
-                 f"FAKETIME_TIMESTAMP_FILE={clock}",
-                 "FAKETIME_DONT_FAKE_MONOTONIC=1",
-                 "ASAN_OPTIONS=verify_asan_link_order=0"),
-        **UNTRACED).start()
+    daemon.wrapper = (
+        "env", f"LD_PRELOAD={FAKETIME}", "FAKETIME_NO_CACHE=1",
+        f"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        "ASAN_OPTIONS=verify_asan_link_order=0")
+    daemon.start()
     assert daemon.sendmail("root", data=TEXT).returncode == 0
     daemon.wait_log("status=deferred")
     clock.write_text("+0\n")
