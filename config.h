@@ -101,6 +101,7 @@ struct config {
 	char *bounce_to;	/* "": to the sender */
 	char *postmaster;
 	char *metrics;		/* "127.0.0.1:9025"; "": none */
+	uint64_t history_size;	/* octets; 0: none is kept */
 	enum log_target log;
 	enum log_level log_level;
 	unsigned references;

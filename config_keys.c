@@ -100,7 +100,7 @@ const struct config_key config_global_keys[] = {
 	    365 * DAY),
 	COUNT("failed_lifetime", KEY_DURATION, GLOBAL(failed_lifetime), "0", 0,
 	    365 * DAY),
-	LATER("history_size"),
+	COUNT("history_size", KEY_SIZE, GLOBAL(history_size), "10M", 0, TIB),
 	TEXT("bounce_to", GLOBAL(bounce_to), "", config_check_recipient),
 	TEXT("postmaster", GLOBAL(postmaster), "root", config_check_recipient),
 	WORD("log", GLOBAL(log), "auto", LOG_TO_AUTO, "auto syslog stderr", ""),

@@ -19,6 +19,7 @@ dispatch_scene(struct pool *p, const char *peer)
 		.ages = &s->ages,
 		.peer = peer,
 		.counts = &p->counts,
+		.history = s->history,
 		.observer = s->observer,
 		.observer_arg = s->observer_arg,
 		.over = s->backlog.over,

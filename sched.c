@@ -342,6 +342,7 @@ sched_new(struct loop *l, struct queue *q, struct connector *c,
 	s->connector = c;
 	s->config = config_hold(config);
 	s->backlog.queue = q;
+	s->history = history_new(q, config->history_size);
 	make_pools(s);
 	load_quotas(s);
 	s->timer = (struct timer){ .handler = on_timer, .arg = s };
@@ -386,6 +387,7 @@ sched_configure(struct sched *s, struct config *config)
 	drop_unfinished(s);
 	config_release(s->config);
 	s->config = config_hold(config);
+	history_resize(s->history, config->history_size);
 	s->retired =
 	    mem_array(s->retired, first + b->pool_count, sizeof(struct pool *));
 	for (i = 0; i < b->pool_count; i++)
@@ -435,6 +437,7 @@ sched_free(struct sched *s)
 	free_retired(s, true);
 	free(s->retired);
 	backlog_clear(&s->backlog);
+	history_free(s->history);
 	config_release(s->config);
 	free(s);
 }

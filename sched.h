@@ -91,6 +91,7 @@ struct settle_scene {
 	const struct age_clock *ages;
 	const char *peer; /* "host[192.0.2.1]:587" */
 	struct settle_counts *counts;
+	struct history *history;
 	sched_observer *observer; /* may be NULL, as may the other two */
 	void *observer_arg;
 	sched_over *over;
@@ -390,6 +391,7 @@ struct sched {
 	struct connector *connector;
 	struct config *config; /* held */
 	struct backlog backlog;
+	struct history *history;
 	size_t link_count;     /* of every pool */
 	struct pool **retired; /* with links that still end */
 	size_t retired_count;

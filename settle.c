@@ -83,6 +83,29 @@ struct line {
 	const char *text;
 };
 
+/* For "relayctl log": how it ended, and the first time that it did not. */
+static void
+record(const struct settle_scene *scene, const struct entry *e, bool tried,
+    const struct line *line)
+{
+	const struct history_line outcome = {
+		.wall_ms = scene->now.wall_ms,
+		.delay_ms = scene->now.wall_ms - e->envelope.arrived_ms,
+		.id = e->id,
+		.status = span_of(line->status),
+		.dsn = span_of(line->dsn),
+		.sender = span_of(e->envelope.sender),
+		.to = span_of(line->to->address),
+		.original = span_of(line->to->original),
+		.relay = span_of(line->relay),
+		.reply = span_of(line->text),
+	};
+
+	if (strcmp(line->status, "deferred") != 0 ||
+	    (tried && e->attempts == 0))
+		history_add(scene->history, &outcome);
+}
+
 /* Postfix's words in Postfix's order; pflogsumm and people read it. */
 static void
 log_line(const struct settle_scene *scene, const struct entry *e,
@@ -104,6 +127,7 @@ log_line(const struct settle_scene *scene, const struct entry *e,
 	buf_add_char(&b, ')');
 	queue_id_text(e->id, id);
 	log_info("smtp", "%s: %s", id, buf_text(&b));
+	record(scene, e, *delays != '\0', line);
 	if (scene->observer != NULL)
 		scene->observer(scene->observer_arg, e->id, buf_text(&b),
 		    strcmp(line->status, "sent") == 0, false);

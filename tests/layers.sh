@@ -12,7 +12,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk,metrics curl/=conn openssl/=conn,trust,relayctl_probe
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
-    rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,keep,entry,move,walk
+    rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,keep,entry,move,walk,history
     setup.h=setup,trust,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
     sched.h=due,age,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
