@@ -82,8 +82,9 @@ $(BIN)/sendmail: $(BUILD)/sendmail.o $(BUILD)/sendmail_message.o \
 	$(Q)$(LINK) -o $@ $^
 
 RELAYCTL = relayctl relayctl_ask relayctl_list relayctl_operate \
-    relayctl_check relayctl_explain relayctl_online relayctl_session \
-    relayctl_probe relayctl_domain relayctl_steps
+    relayctl_show relayctl_history relayctl_check relayctl_explain \
+    relayctl_online relayctl_session relayctl_probe relayctl_domain \
+    relayctl_steps
 $(BIN)/relayctl: $(RELAYCTL:%=$(BUILD)/%.o) $(BUILD)/system.o $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(RELAYCTL_LIBS)

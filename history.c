@@ -34,7 +34,7 @@ struct history {
 	uint64_t half; /* octets; 0: off */
 	int fd;        /* of the newer half; -1: not open */
 	uint64_t size; /* of it, of whole lines */
-	unsigned long lost;
+	unsigned lost;
 	int64_t warn_at_ms; /* monotonic: not before */
 };
 
@@ -162,8 +162,8 @@ tell_lost(struct history *h, int error)
 	clock_read(&now);
 	if (now.mono_ms < h->warn_at_ms)
 		return;
-	log_warning(NULL, "history: %lu lines could not be written: %s",
-	    h->lost, strerror(error));
+	log_warning(NULL, "history: %u lines could not be written: %s", h->lost,
+	    strerror(error));
 	h->lost = 0;
 	h->warn_at_ms = now.mono_ms + WARNING_MS;
 }

@@ -1,6 +1,6 @@
 /*
  * The operator's command: its command line, and the verbs that need no file of
- * their own.  The spool is read here, where we may.
+ * their own.
  */
 #include "relayctl.h"
 
@@ -13,25 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* ---- reading the spool ---- */
-
-/* root and the spool's owner need no daemon, and don't hold it up. */
-static struct queue *
-open_spool(const struct ctl *ctl)
-{
-	struct stat st;
-	pid_t owner;
-
-	/* RELAYD_CONTROL says which daemon is meant, unless a file does. */
-	if (ctl->config == NULL ||
-	    (getenv("RELAYD_CONTROL") != NULL && !ctl->file_given))
-		return NULL;
-	if (stat(ctl->config->spool, &st) == -1 ||
-	    (geteuid() != 0 && geteuid() != st.st_uid))
-		return NULL;
-	return queue_open(ctl->config->spool, QUEUE_READ_ONLY, &owner);
-}
 
 /* ---- verb "queue" ---- */
 
@@ -77,7 +58,7 @@ run_queue(const struct ctl *ctl, int argc, char **argv)
 	}
 	if (!relayctl_ids(argc - optind, argv + optind, &filter))
 		goto out;
-	q = open_spool(ctl);
+	q = relayctl_spool(ctl);
 	if (q != NULL) {
 		listing_read(&l, q, &filter, json != NULL);
 		queue_close(q);
@@ -133,7 +114,7 @@ run_status(const struct ctl *ctl, int argc, char **argv)
 		return status;
 	if (errno != ENOENT && errno != ECONNREFUSED)
 		return relayctl_unreachable(ctl);
-	q = open_spool(ctl);
+	q = relayctl_spool(ctl);
 	if (q != NULL)
 		count_spool(&counts, q);
 	clock_read(&now);
@@ -249,17 +230,19 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "explain", run_explain },
 		{ "flush", relayctl_flush },
 		{ "hold", relayctl_operate },
+		{ "log", relayctl_history },
 		{ "metrics", run_plain },
 		{ "queue", run_queue },
 		{ "release", relayctl_operate },
 		{ "requeue", relayctl_operate },
 		{ "bounce", relayctl_operate },
 		{ "reload", run_plain },
+		{ "show", relayctl_show },
 		{ "status", run_status },
 		{ "test", run_test },
 	};
 	static const char *const later[] = { "config", "dkim-genkey",
-		"healthcheck", "import", "log", "oauth2-login", "set", "show" };
+		"healthcheck", "import", "oauth2-login", "set" };
 	size_t i;
 
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

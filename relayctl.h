@@ -31,6 +31,11 @@ int relayctl_option(int argc, char **argv, const struct option *options);
 bool relayctl_ids(int argc, char **argv, struct report_filter *f);
 bool relayctl_address(const char *text);
 
+/* The spool, where it may and is to be read without the daemon; or NULL. */
+struct queue *relayctl_spool(const struct ctl *ctl);
+/* The same for verbs that can't ask the daemon; NULL: complained. */
+struct queue *relayctl_need_spool(const struct ctl *ctl);
+
 /* Told each line of an answer: its first octet and the rest. */
 typedef void relayctl_line(void *arg, char kind, struct span text);
 relayctl_line relayctl_print_line;
@@ -49,6 +54,11 @@ int relayctl_connect(const struct ctl *ctl);     /* to the daemon, or -1 */
 int relayctl_flush(const struct ctl *ctl, int argc, char **argv);
 /* hold, release, requeue, delete: of messages named or sought. */
 int relayctl_operate(const struct ctl *ctl, int argc, char **argv);
+
+/* ---- relayctl_show.c, relayctl_history.c: "show" and "log" ---- */
+
+int relayctl_show(const struct ctl *ctl, int argc, char **argv);
+int relayctl_history(const struct ctl *ctl, int argc, char **argv);
 
 /* ---- relayctl_list.c: what "queue" prints ---- */
 

@@ -5,12 +5,14 @@
 #include "relayctl.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- usage ---- */
 
@@ -27,6 +29,8 @@ static const char usage_text[] =
     "      ID...|--all|--sender A|--recipient A|--older D\n"
     "                                    keep back; back to the queue from\n"
     "                                    hold and failed; rewrite again; remove\n"
+    "  show ID                           envelope and content of a message\n"
+    "  log [--since D] [--to A] [--json] what was delivered, or failed\n"
     "  status [--json]                   is mail flowing, and if not, why\n"
     "  metrics                           what is measured, for Prometheus\n"
     "  test [ADDRESS]                    send a message and follow it\n"
@@ -68,6 +72,50 @@ relayctl_option(int argc, char **argv, const struct option *options)
 	if (value == '?')
 		(void)relayctl_usage();
 	return value;
+}
+
+/* ---- reading the spool ---- */
+
+/* root and the spool's owner may; else errno says why not. */
+static bool
+may_read(const char *spool)
+{
+	struct stat st;
+
+	if (stat(spool, &st) == -1)
+		return false;
+	errno = EACCES;
+	return geteuid() == 0 || geteuid() == st.st_uid;
+}
+
+struct queue *
+relayctl_spool(const struct ctl *ctl)
+{
+	pid_t owner;
+
+	/* RELAYD_CONTROL says which daemon is meant, unless a file does. */
+	if (ctl->config == NULL ||
+	    (getenv("RELAYD_CONTROL") != NULL && !ctl->file_given) ||
+	    !may_read(ctl->config->spool))
+		return NULL;
+	return queue_open(ctl->config->spool, QUEUE_READ_ONLY, &owner);
+}
+
+struct queue *
+relayctl_need_spool(const struct ctl *ctl)
+{
+	struct queue *q = NULL;
+	pid_t owner;
+
+	if (ctl->config == NULL) {
+		(void)fwrite(ctl->errors.data, 1, ctl->errors.len, stderr);
+		return NULL;
+	}
+	if (may_read(ctl->config->spool))
+		q = queue_open(ctl->config->spool, QUEUE_READ_ONLY, &owner);
+	if (q == NULL)
+		(void)relayctl_refuse(ctl->config->spool, strerror(errno));
+	return q;
 }
 
 /* ---- asking the daemon ---- */

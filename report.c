@@ -31,9 +31,8 @@ local_time(int64_t wall_ms)
 	return tm;
 }
 
-/* "2026-11-24 05:14:29" */
-static void
-add_time(struct buf *out, int64_t wall_ms)
+void
+report_add_time(struct buf *out, int64_t wall_ms)
 {
 	struct tm tm = local_time(wall_ms);
 	char text[TIME_MAX];
@@ -53,9 +52,8 @@ mailq_time(char out[TIME_MAX], int64_t wall_ms)
 		out[0] = '\0';
 }
 
-/* RFC 3339 in UTC; 0 is null. */
-static void
-add_json_time(struct buf *out, int64_t wall_ms)
+void
+report_add_json_time(struct buf *out, int64_t wall_ms)
 {
 	time_t seconds = (time_t)(wall_ms / 1000);
 	struct tm tm = { .tm_mday = 1, .tm_year = 70 };
@@ -68,8 +66,8 @@ add_json_time(struct buf *out, int64_t wall_ms)
 		buf_add_text(out, text);
 }
 
-static void
-add_duration(struct buf *out, int64_t seconds)
+void
+report_add_duration(struct buf *out, int64_t seconds)
 {
 	static const struct {
 		int64_t seconds;
@@ -148,8 +146,8 @@ report_wants(const struct report_filter *f, const struct queue_info *info)
 		queue_id_compare) != NULL;
 }
 
-static const char *
-message_state(const struct queue_info *info)
+const char *
+report_place(enum queue_place place)
 {
 	static const char *const names[PLACES] = {
 		[PLACE_NEW] = "new",
@@ -158,7 +156,13 @@ message_state(const struct queue_info *info)
 		[PLACE_FAILED] = "failed",
 	};
 
-	return info->damaged ? "damaged" : names[info->place];
+	return names[place];
+}
+
+static const char *
+message_state(const struct queue_info *info)
+{
+	return info->damaged ? "damaged" : report_place(info->place);
 }
 
 /* The id, or the file's name where that is none; hold/ has mailq's mark. */
@@ -173,8 +177,8 @@ message_name(const struct queue_info *info, const char *mark, char *out,
 	    mark);
 }
 
-static const char *
-recipient_state(enum recipient_state state)
+const char *
+report_recipient_state(enum recipient_state state)
 {
 	if (state == RECIPIENT_SENT)
 		return "sent";
@@ -194,7 +198,7 @@ message_json(const struct queue_info *info, struct buf *out)
 	buf_printf(out,
 	    ", \"state\": \"%s\", \"size\": %" PRIu64 ", \"arrived\": ",
 	    message_state(info), info->size);
-	add_json_time(out, e->arrived_ms);
+	report_add_json_time(out, e->arrived_ms);
 	buf_add_text(out, ", \"sender\": ");
 	buf_add_json(out, span_of(e->sender));
 	buf_add_text(out, ", \"original_sender\": ");
@@ -204,7 +208,7 @@ message_json(const struct queue_info *info, struct buf *out)
 	else
 		buf_printf(out, ", \"uid\": %" PRId64, e->uid);
 	buf_printf(out, ", \"attempts\": %u, \"next_try\": ", info->attempts);
-	add_json_time(out, info->next_ms);
+	report_add_json_time(out, info->next_ms);
 	buf_add_text(out, ", \"reason\": ");
 	buf_add_json(out, span_of(info->reason));
 	buf_add_text(out, ", \"recipients\": [");
@@ -217,7 +221,7 @@ message_json(const struct queue_info *info, struct buf *out)
 		buf_add_text(out, ", \"original\": ");
 		buf_add_json(out, span_of(r->original));
 		buf_printf(out, ", \"state\": \"%s\"}",
-		    recipient_state(r->state));
+		    report_recipient_state(r->state));
 	}
 	buf_add_text(out, "]}\n");
 }
@@ -326,7 +330,7 @@ counts_text(const struct report_counts *c, int64_t wall_ms, struct buf *out)
 	    c->waiting, c->reading ? " (and still counting)" : "", c->active);
 	if (c->oldest_ms != 0) {
 		buf_add_text(out, ", oldest ");
-		add_duration(out, (wall_ms - c->oldest_ms) / 1000);
+		report_add_duration(out, (wall_ms - c->oldest_ms) / 1000);
 	}
 	buf_printf(out, "; %" PRIu64 " on hold; %" PRIu64 " failed", c->hold,
 	    c->failed);
@@ -399,7 +403,7 @@ relay_json(const struct sched_relay_status *r, bool verified, struct buf *out)
 		    fault_name(r->fault.kind), r->fault.code);
 		buf_add_json(out, span_of(r->fault.text));
 		buf_add_text(out, ", \"at\": ");
-		add_json_time(out, r->fault_wall_ms);
+		report_add_json_time(out, r->fault_wall_ms);
 		buf_add_char(out, '}');
 	}
 	buf_add_text(out, ", \"next_try_in\": ");
@@ -408,7 +412,7 @@ relay_json(const struct sched_relay_status *r, bool verified, struct buf *out)
 	else
 		buf_add_text(out, "null");
 	buf_add_text(out, ", \"last_success\": ");
-	add_json_time(out, r->sent_wall_ms);
+	report_add_json_time(out, r->sent_wall_ms);
 	buf_printf(out,
 	    ", \"sent\": %" PRIu64 ", \"deferred\": %" PRIu64
 	    ", \"failed\": %" PRIu64 ", ",
@@ -424,7 +428,7 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 	    relay_state(r));
 	if (r->paused) {
 		buf_add_text(out, ", next try in ");
-		add_duration(out, (r->retry_in_ms + 999) / 1000);
+		report_add_duration(out, (r->retry_in_ms + 999) / 1000);
 	}
 	buf_printf(out,
 	    "; %" PRIu64 " sent, %" PRIu64 " deferred, %" PRIu64
@@ -445,14 +449,14 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 	if (r->fault.kind != FAULT_NONE &&
 	    (r->paused || r->fault_wall_ms > r->sent_wall_ms)) {
 		buf_add_text(out, "    last error: ");
-		add_time(out, r->fault_wall_ms);
+		report_add_time(out, r->fault_wall_ms);
 		buf_printf(out, ", %s: %s\n    what to do: %s\n",
 		    fault_name(r->fault.kind), r->fault.text,
 		    advice_find(&r->fault)->mend);
 	}
 	if (r->sent_wall_ms != 0) {
 		buf_add_text(out, "    last success: ");
-		add_time(out, r->sent_wall_ms);
+		report_add_time(out, r->sent_wall_ms);
 		buf_printf(out, "%s%s\n", r->tls[0] == '\0' ? "" : ", ",
 		    r->tls);
 	}

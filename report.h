@@ -7,6 +7,15 @@
 
 #include "relayd.h"
 
+/* Times and waits as every verb shows them. */
+void report_add_time(struct buf *out, int64_t wall_ms); /* local, and short */
+void report_add_json_time(struct buf *out, int64_t wall_ms); /* RFC 3339 in
+    UTC, with quotes; 0 is null */
+void report_add_duration(struct buf *out, int64_t seconds);  /* "3 m" */
+
+const char *report_place(enum queue_place place); /* "new", "waiting" ... */
+const char *report_recipient_state(enum recipient_state state);
+
 /* Which messages "queue" lists, or others are about. */
 struct report_filter {
 	bool failed;    /* those in failed/ only; else all others */

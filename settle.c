@@ -115,6 +115,7 @@ log_line(const struct settle_scene *scene, const struct entry *e,
 	char id[QUEUE_ID_MAX];
 	int64_t delay = scene->now.wall_ms - e->envelope.arrived_ms;
 
+	record(scene, e, *delays != '\0', line);
 	buf_add_text(&b, "to=<");
 	buf_add_value(&b, span_of(line->to->address));
 	if (strcmp(line->to->address, line->to->original) != 0) {
@@ -127,7 +128,6 @@ log_line(const struct settle_scene *scene, const struct entry *e,
 	buf_add_char(&b, ')');
 	queue_id_text(e->id, id);
 	log_info("smtp", "%s: %s", id, buf_text(&b));
-	record(scene, e, *delays != '\0', line);
 	if (scene->observer != NULL)
 		scene->observer(scene->observer_arg, e->id, buf_text(&b),
 		    strcmp(line->status, "sent") == 0, false);
