@@ -38,7 +38,7 @@ LAYERS = log buf util loop \
     smtp parameters text header encode mime_header mime downgrade \
     aliases addresses rewrite rewrite_header provider \
     config_lex config_scan config_text config_keys config_host config_secret \
-    config_check config \
+    config_check config config_edit config_show \
     spool diagnosis queue keep entry move walk history convert setup trust conn \
     advice dns \
     wire transaction pipeline relay maildir \
@@ -82,8 +82,8 @@ $(BIN)/sendmail: $(BUILD)/sendmail.o $(BUILD)/sendmail_message.o \
 	$(Q)$(LINK) -o $@ $^
 
 RELAYCTL = relayctl relayctl_ask relayctl_list relayctl_operate \
-    relayctl_show relayctl_history relayctl_check relayctl_explain \
-    relayctl_online relayctl_session relayctl_probe relayctl_domain \
+    relayctl_show relayctl_history relayctl_config relayctl_check \
+    relayctl_explain relayctl_online relayctl_session relayctl_probe relayctl_domain \
     relayctl_steps
 $(BIN)/relayctl: $(RELAYCTL:%=$(BUILD)/%.o) $(BUILD)/system.o $(ARCHIVE)
 	@echo '  LINK  $@'

@@ -260,27 +260,6 @@ set_value(struct config_reading *r, struct scan_entry *e, cfg_t *cfg,
 	buf_free(&text);
 }
 
-/* What a preset says comes before what the section says. */
-static void
-take_preset(struct config_relay *relay, cfg_t *cfg)
-{
-	const char *name = cfg_getstr(cfg, "preset");
-	const struct preset *preset = preset_find(span_of(name));
-	const struct config_key *keys = config_section_keys("relay");
-	struct buf unused = { 0 };
-	size_t i;
-
-	for (i = 0; preset != NULL && preset->set[i].key != NULL; i++) {
-		struct strings value = { 0 };
-
-		strings_add(&value, span_of(preset->set[i].value));
-		(void)config_key_set(config_key_find(keys, preset->set[i].key),
-		    relay, &value, &unused);
-		strings_free(&value);
-	}
-	buf_free(&unused);
-}
-
 /* A section begins: its name goes to the next struct, which is returned. */
 static void *
 begin_section(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg)
@@ -308,8 +287,9 @@ begin_section(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg)
 	if (why != NULL)
 		config_refuse(r, e, "the name %s", why);
 	config_set_defaults(config_section_keys(e->key), base);
+	/* What a preset says comes before what the section says. */
 	if (is_relay)
-		take_preset(base, cfg);
+		config_set_preset(base, cfg_getstr(cfg, "preset"));
 	return base;
 }
 

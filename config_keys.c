@@ -235,9 +235,8 @@ show_value(struct buf *error, struct span value)
 	buf_add_text(error, value.len > SHOWN ? "...\" " : "\" ");
 }
 
-/* "90" seconds as "90s", 3600 as "1h". */
-static void
-show_amount(struct buf *out, enum key_kind kind, uint64_t value)
+void
+config_add_amount(struct buf *out, enum key_kind kind, uint64_t value)
 {
 	static const struct {
 		char letter;
@@ -248,7 +247,8 @@ show_amount(struct buf *out, enum key_kind kind, uint64_t value)
 	};
 	size_t i, row = kind == KEY_SIZE;
 
-	if (kind == KEY_NUMBER || value == 0) {
+	if (kind == KEY_NUMBER || (kind == KEY_SIZE && value % KIB != 0) ||
+	    value == 0) {
 		buf_printf(out, "%llu", (unsigned long long)value);
 		return;
 	}
@@ -257,6 +257,20 @@ show_amount(struct buf *out, enum key_kind kind, uint64_t value)
 	buf_printf(out, "%llu%c",
 	    (unsigned long long)(value / units[row][i].factor),
 	    units[row][i].letter);
+}
+
+void
+config_add_quoted(struct buf *out, struct span value)
+{
+	size_t i;
+
+	buf_add_char(out, '"');
+	for (i = 0; i < value.len; i++) {
+		if (strchr("\\\"$", value.data[i]) != NULL)
+			buf_add_char(out, '\\');
+		buf_add_char(out, value.data[i]);
+	}
+	buf_add_char(out, '"');
 }
 
 /* A number, size or duration within the range of its key. */
@@ -288,9 +302,9 @@ refuse_amount(const struct config_key *key, struct span value,
 	    key->kind == KEY_NUMBER     ? "must be a number from "
 		: key->kind == KEY_SIZE ? "must be a size (\"50M\") from "
 					: "must be a duration (\"30s\") from ");
-	show_amount(error, key->kind, key->lowest);
+	config_add_amount(error, key->kind, key->lowest);
 	buf_add_text(error, " to ");
-	show_amount(error, key->kind, key->highest);
+	config_add_amount(error, key->kind, key->highest);
 	return -1;
 }
 
@@ -516,4 +530,23 @@ config_set_defaults(const struct config_key *keys, void *base)
 	for (; keys->name != NULL; keys++)
 		if (keys->fallback != NULL)
 			set_default(keys, base);
+}
+
+void
+config_set_preset(struct config_relay *relay, const char *name)
+{
+	const struct preset *preset = preset_find(span_of(name));
+	struct buf unused = { 0 };
+	size_t i;
+
+	for (i = 0; preset != NULL && preset->set[i].key != NULL; i++) {
+		struct strings value = { 0 };
+
+		strings_add(&value, span_of(preset->set[i].value));
+		(void)config_key_set(
+		    config_key_find(config_relay_keys, preset->set[i].key),
+		    relay, &value, &unused);
+		strings_free(&value);
+	}
+	buf_free(&unused);
 }

@@ -149,6 +149,12 @@ int config_key_set(const struct config_key *key, void *base,
 
 /* Store what the rows have as defaults. */
 void config_set_defaults(const struct config_key *keys, void *base);
+/* Store what a preset says; NULL or an unknown name is fine. */
+void config_set_preset(struct config_relay *relay, const char *name);
+/* 90 seconds as "90s", 3600 as "1h", 1500 octets as "1500". */
+void config_add_amount(struct buf *out, enum key_kind kind, uint64_t value);
+/* A value in quotes, as it must be written. */
+void config_add_quoted(struct buf *out, struct span value);
 
 /* ---- config_host.c, config_secret.c ---------------------------------------- */
 
@@ -163,6 +169,20 @@ int config_secret_check(const char *path, const struct stat *st,
 /* Append that others can read it, and the chmod. */
 void config_secret_chmod(const char *path, const struct stat *st,
     struct buf *error);
+
+/* ---- config_edit.c, config_show.c ------------------------------------------ */
+
+/* Where a key stands: "queue_lifetime", "relay.gmail.port". */
+struct config_place {
+	char *section; /* "relay"; NULL: in none */
+	char *title;   /* "gmail" */
+	char *key;
+	const struct config_key *row;
+};
+/* -1: why not, in error. */
+int config_place_parse(struct config_place *p, const char *text,
+    struct buf *error);
+void config_place_free(struct config_place *p);
 
 /* ---- config_check.c: several keys at once ---------------------------------- */
 

@@ -226,6 +226,7 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		int (*run)(const struct ctl *ctl, int argc, char **argv);
 	} verbs[] = {
 		{ "check", run_check },
+		{ "config", relayctl_config },
 		{ "delete", relayctl_operate },
 		{ "explain", run_explain },
 		{ "flush", relayctl_flush },
@@ -237,12 +238,13 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "requeue", relayctl_operate },
 		{ "bounce", relayctl_operate },
 		{ "reload", run_plain },
+		{ "set", relayctl_set },
 		{ "show", relayctl_show },
 		{ "status", run_status },
 		{ "test", run_test },
 	};
-	static const char *const later[] = { "config", "dkim-genkey",
-		"healthcheck", "import", "oauth2-login", "set" };
+	static const char *const later[] = { "dkim-genkey", "healthcheck",
+		"import", "oauth2-login" };
 	size_t i;
 
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

@@ -60,6 +60,11 @@ int relayctl_operate(const struct ctl *ctl, int argc, char **argv);
 int relayctl_show(const struct ctl *ctl, int argc, char **argv);
 int relayctl_history(const struct ctl *ctl, int argc, char **argv);
 
+/* ---- relayctl_config.c: "config" and "set" ---- */
+
+int relayctl_config(const struct ctl *ctl, int argc, char **argv);
+int relayctl_set(const struct ctl *ctl, int argc, char **argv);
+
 /* ---- relayctl_list.c: what "queue" prints ---- */
 
 struct message {

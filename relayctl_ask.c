@@ -34,6 +34,8 @@ static const char usage_text[] =
     "  status [--json]                   is mail flowing, and if not, why\n"
     "  metrics                           what is measured, for Prometheus\n"
     "  test [ADDRESS]                    send a message and follow it\n"
+    "  config [-n] [KEY]                 the configuration; -n: as changed\n"
+    "  set KEY VALUE...                  change one key of it\n"
     "  reload                            read the configuration again\n";
 
 int

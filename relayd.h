@@ -270,6 +270,15 @@ bool config_relay_serves(const struct config_relay *r, struct span sender);
 int64_t config_lifetime_ms(const struct config *c, const char *sender);
 /* The networks that are no one else's: loopback, private, link-local. */
 void config_private_networks(struct strings *blocks);
+/* Write the configuration as relayd.conf would have it, without secrets:
+ * changed: only what is not the default; key ("relay.gmail.port") or NULL: its
+ * line only.  -1: why not, in error. */
+int config_show(const struct config *c, const char *key, bool changed,
+    struct buf *out, struct buf *error);
+/* The text of the file at path with one key changed.  -1: why not, in error;
+ * the values are not checked. */
+int config_edit(const char *path, const char *key, const struct strings *values,
+    struct buf *text, struct buf *error);
 
 void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
     but the aliases */

@@ -438,7 +438,7 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 	report_pace_text(r, out);
 	if (r->paced_ms >= 1000) {
 		buf_add_text(out, "    next message in ");
-		add_duration(out, (r->paced_ms + 999) / 1000);
+		report_add_duration(out, (r->paced_ms + 999) / 1000);
 		buf_add_char(out, '\n');
 	}
 	if (!verified)

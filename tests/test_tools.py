@@ -219,3 +219,105 @@ def test_show_of_a_damaged_message_says_so(daemon, waiting):
     result = daemon.relayctl("show", waiting)
     assert result.returncode == 1 and "it is damaged" in result.stdout
     daemon.forget_traces()
+
+
+# The configuration.
+
+@pytest.fixture
+def conf(directory):
+    """A file that other programs' tests need not know."""
+    file = directory / "relayd.conf"
+    file.write_text("# mine\nfrom = \"a@example.com\"  # why\n"
+                    "relay \"r\" {\n\thost = \"h.example\"\n}\n")
+    file.chmod(0o640)
+    return file
+
+
+def relayctl(file, *arguments):
+    return subprocess.run([BIN / "relayctl", "-f", file, *arguments],
+                          capture_output=True, text=True, timeout=TIMEOUT)
+
+
+@pytest.mark.root
+def test_set_keeps_owner_mode_and_all_else(conf):
+    os.chown(conf, 65533, 65532)
+    result = relayctl(conf, "set", "relay.r.port", "2525")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "relayctl reload" in result.stdout
+    assert conf.read_text() == (
+        "# mine\nfrom = \"a@example.com\"  # why\n"
+        "relay \"r\" {\n\thost = \"h.example\"\n\tport = 2525\n}\n")
+    st = conf.stat()
+    assert (st.st_uid, st.st_gid, st.st_mode & 0o7777) == (
+        65533, 65532, 0o640)
+    assert os.listdir(conf.parent) == ["relayd.conf"]
+    assert relayctl(conf, "config", "relay.r.port").stdout == "port = 2525\n"
+    assert relayctl(conf, "config", "-n", "log").stdout == ""
+
+
+@pytest.mark.parametrize("key, value, text", [
+    ("from", "nobody", "relayd.conf:2: from: \"nobody\" must be a full"),
+    ("relay.r.port", "0", "relayd.conf:5: relay.r.port: "),
+    ("relay.r.tls", "none", None),
+    ("relay.r.user", "me", "relay.r.user: has no password"),
+    ("frm", "a@b.example", "nearest known one is \"from\""),
+    ("relay.s.port", "1", "no such section"),
+    ("dkim", "1", "not in this version"),
+    ("relay.r.password", "x", "list of processes")])
+def test_set_changes_nothing_to_the_worse(conf, key, value, text):
+    before = conf.read_text(), conf.stat().st_ino
+    result = relayctl(conf, "set", key, value)
+    if text is None:
+        assert result.returncode == 0, result.stderr
+        return
+    assert result.returncode == 1 and text in result.stderr
+    assert (conf.read_text(), conf.stat().st_ino) == before
+    assert os.listdir(conf.parent) == ["relayd.conf"]
+
+
+def test_set_mends_a_file_that_is_wrong(conf):
+    conf.write_text(conf.read_text() + "log = \"loud\"\n")
+    assert relayctl(conf, "config").returncode == 1
+    assert relayctl(conf, "set", "log", "stderr").returncode == 0
+    assert "log = \"stderr\"\n" in relayctl(conf, "config", "-n").stdout
+
+
+def test_set_follows_a_link(conf, directory):
+    link = directory / "link.conf"
+    link.symlink_to("relayd.conf")
+    assert relayctl(link, "set", "log", "stderr").returncode == 0
+    assert link.is_symlink() and conf.read_text().endswith(
+        "log = \"stderr\"\n")
+
+
+def test_set_names_the_file_that_has_the_key(conf, directory):
+    other = directory / "other.conf"
+    other.write_text("log = \"stderr\"\n")
+    conf.write_text(conf.read_text() + "include(\"other.conf\")\n")
+    result = relayctl(conf, "set", "log", "syslog")
+    assert result.returncode == 1 and f"{other}, line 1" in result.stderr
+    # Relative includes go on to be found.
+    assert relayctl(conf, "set", "log_level", "debug").returncode == 0
+    assert "log = \"stderr\"\n" in relayctl(conf, "config").stdout
+
+
+def test_set_tells_of_a_directory_that_is_read_only(conf):
+    result = relayctl("/proc/sys/kernel/ostype", "set", "log", "auto")
+    assert result.returncode == 1 and result.stderr
+    assert relayctl(conf.parent / "none", "set", "log", "x").returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [
+    ["set"], ["set", "log"], ["config", "a", "b"], ["config", "-x"]],
+    ids="-".join)
+def test_config_wrong_arguments(conf, arguments):
+    assert relayctl(conf, *arguments).returncode == 64
+
+
+def test_what_is_set_takes_effect_on_reload(daemon):
+    assert daemon.relayctl("set", "log_level", "debug").returncode == 0
+    assert daemon.relayctl("reload").returncode == 0
+    daemon.wait_log("reloaded")
+    text = daemon.relayctl("config").stdout
+    assert "log_level = \"debug\"\n" in text
+    assert str(daemon.password_file) in text and "pass-word-7" not in text
