@@ -8,11 +8,14 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { HEALTHY_AGE = 3600 }; /* seconds */
 
 /* ---- verb "queue" ---- */
 
@@ -125,6 +128,29 @@ run_status(const struct ctl *ctl, int argc, char **argv)
 	return STATUS_WRONG;
 }
 
+/* For scripts and containers: the exit status is all. */
+static int
+run_healthcheck(const struct ctl *ctl, int argc, char **argv)
+{
+	int64_t age = HEALTHY_AGE;
+	char seconds[24];
+	int option, status;
+
+	while ((option = getopt(argc, argv, "a:")) != -1) {
+		if (option != 'a')
+			return relayctl_usage();
+		if (!parse_duration(span_of(optarg), &age))
+			return relayctl_refuse(optarg,
+			    "no duration, such as \"2h\"");
+	}
+	if (optind < argc)
+		return relayctl_usage();
+	(void)snprintf(seconds, sizeof(seconds), "%" PRId64, age);
+	status = relayctl_ask(ctl, 2, (char *[]){ argv[0], seconds },
+	    relayctl_print_line, NULL);
+	return status == NOT_RUNNING ? STATUS_WRONG : status;
+}
+
 /* A verb without arguments. */
 static int
 run_plain(const struct ctl *ctl, int argc, char **argv)
@@ -230,6 +256,7 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "delete", relayctl_operate },
 		{ "explain", run_explain },
 		{ "flush", relayctl_flush },
+		{ "healthcheck", run_healthcheck },
 		{ "hold", relayctl_operate },
 		{ "log", relayctl_history },
 		{ "metrics", run_plain },
@@ -243,8 +270,8 @@ run_verb(struct ctl *ctl, int argc, char **argv)
 		{ "status", run_status },
 		{ "test", run_test },
 	};
-	static const char *const later[] = { "dkim-genkey", "healthcheck",
-		"import", "oauth2-login" };
+	static const char *const later[] = { "dkim-genkey", "import",
+		"oauth2-login" };
 	size_t i;
 
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {

@@ -32,6 +32,7 @@ static const char usage_text[] =
     "  show ID                           envelope and content of a message\n"
     "  log [--since D] [--to A] [--json] what was delivered, or failed\n"
     "  status [--json]                   is mail flowing, and if not, why\n"
+    "  healthcheck [-a AGE]              silent; 1: paused, or mail waits long\n"
     "  metrics                           what is measured, for Prometheus\n"
     "  test [ADDRESS]                    send a message and follow it\n"
     "  config [-n] [KEY]                 the configuration; -n: as changed\n"

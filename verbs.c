@@ -112,6 +112,32 @@ run_status(struct client *c)
 		    count_message, counted);
 }
 
+/* Silent, and without a look at the disk: for every few seconds. */
+static void
+run_healthcheck(struct client *c)
+{
+	const struct sched *sched = c->control->parts.sched;
+	int64_t now_ms = loop_now(c->control->parts.loop).wall_ms;
+	struct sched_relay_status relay;
+	struct sched_status status;
+	uint64_t seconds;
+	bool good;
+	size_t i;
+
+	if (c->words.count != 2 ||
+	    !parse_number(span_of(c->words.item[1]), INT64_MAX / 1000,
+		&seconds)) {
+		client_usage(c);
+		return;
+	}
+	sched_status(sched, &status);
+	good = status.oldest_ms == 0 ||
+	    now_ms - status.oldest_ms <= (int64_t)seconds * 1000;
+	for (i = 0; sched_relay_status(sched, i, &relay); i++)
+		good = good && !relay.paused;
+	client_finish(c, good ? STATUS_GOOD : STATUS_WRONG);
+}
+
 static void
 measured(struct client *c)
 {
@@ -334,6 +360,7 @@ client_run(struct client *c)
 	} verbs[] = {
 		{ "delete", client_operate, false },
 		{ "flush", run_flush, false },
+		{ "healthcheck", run_healthcheck, true },
 		{ "hold", client_operate, false },
 		{ "metrics", run_metrics, true },
 		{ "queue", run_queue, true },

@@ -1,4 +1,5 @@
-"""The operator's tools that look at mail: relayctl log and show."""
+"""The operator's tools that look at mail: relayctl log, show,
+config, set and healthcheck."""
 
 import json
 import os
@@ -321,3 +322,44 @@ def test_what_is_set_takes_effect_on_reload(daemon):
     text = daemon.relayctl("config").stdout
     assert "log_level = \"debug\"\n" in text
     assert str(daemon.password_file) in text and "pass-word-7" not in text
+
+
+# Health.
+
+def health(daemon, *arguments):
+    result = daemon.relayctl("healthcheck", *arguments)
+    assert result.stdout == ""  # with standard error
+    return result.returncode
+
+
+def test_healthcheck_of_old_mail(daemon, host):
+    assert health(daemon) == 0
+    host.fault("RCPT", "450 4.2.1 later")
+    assert daemon.sendmail("root", data=TEXT).returncode == 0
+    daemon.wait_log("status=deferred")
+    assert health(daemon) == 0
+    assert health(daemon, "-a", "0") == 1
+    assert daemon.relayctl("hold", "--all").returncode == 0
+    assert health(daemon, "-a", "0") == 0   # the operator's wish
+
+
+def test_healthcheck_of_a_paused_relay(daemon, host):
+    host.fault("GREETING", "421 4.3.2 later", then="close")
+    assert daemon.sendmail("root", data=TEXT).returncode == 0
+    daemon.wait_log("status=deferred")
+    assert health(daemon, "-a", "365d") == 1
+    host.mend()
+    assert daemon.relayctl("flush").returncode == 0
+    daemon.wait_log("status=sent")
+    assert health(daemon) == 0
+
+
+def test_healthcheck_without_the_daemon(daemon):
+    daemon.stop()
+    assert health(daemon) == 1
+
+
+@pytest.mark.parametrize("arguments", [["-a"], ["-a", "5"], ["-a", "-1s"],
+                                       ["x"], ["-b"]], ids="-".join)
+def test_healthcheck_wrong_arguments(daemon, arguments):
+    assert daemon.relayctl("healthcheck", *arguments).returncode == 64
