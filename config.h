@@ -104,6 +104,7 @@ struct config {
 	uint64_t history_size;	/* octets; 0: none is kept */
 	enum log_target log;
 	enum log_level log_level;
+	bool log_json;		/* instead of lines for people */
 	unsigned references;
 };
 

@@ -104,7 +104,7 @@ const struct config_key config_global_keys[] = {
 	TEXT("bounce_to", GLOBAL(bounce_to), "", config_check_recipient),
 	TEXT("postmaster", GLOBAL(postmaster), "root", config_check_recipient),
 	WORD("log", GLOBAL(log), "auto", LOG_TO_AUTO, "auto syslog stderr", ""),
-	WORD("log_format", NONE, "text", 0, "text", "json"),
+	WORD("log_format", GLOBAL(log_json), "text", 0, "text json", ""),
 	WORD("log_level", GLOBAL(log_level), "info", LOG_LEVEL_ERROR,
 	    "error warning info debug", ""),
 	TEXT("metrics", GLOBAL(metrics), "", config_check_metrics),

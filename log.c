@@ -22,7 +22,8 @@
 
 enum {
 	PREFIX_MAX = 160, /* time, host, program and process id */
-	LINE_MAX_OUT = PREFIX_MAX + LIMIT_LOG_LINE + 2,
+	/* In JSON each octet may have a backslash before it. */
+	LINE_MAX_OUT = 2 * (PREFIX_MAX + LIMIT_LOG_LINE) + 4,
 };
 
 enum where { TO_STDERR, TO_JOURNAL_STDERR, TO_SYSLOG };
@@ -30,19 +31,20 @@ enum where { TO_STDERR, TO_JOURNAL_STDERR, TO_SYSLOG };
 static struct {
 	enum where where;
 	enum log_level threshold;
+	bool json;
 	int fd;             /* of /dev/log; -1: not connected */
 	unsigned long lost; /* not reported yet */
 	uint64_t lost_ever;
-} log_state = { TO_STDERR, LOG_LEVEL_INFO, -1, 0, 0 };
+} log_state = { TO_STDERR, LOG_LEVEL_INFO, false, -1, 0, 0 };
 
 static const struct {
-	const char *word;
+	const char *word, *name;
 	int priority;
 } levels[] = {
-	[LOG_LEVEL_ERROR] = { "error: ", LOG_ERR },
-	[LOG_LEVEL_WARNING] = { "warning: ", LOG_WARNING },
-	[LOG_LEVEL_INFO] = { "", LOG_INFO },
-	[LOG_LEVEL_DEBUG] = { "", LOG_DEBUG },
+	[LOG_LEVEL_ERROR] = { "error: ", "error", LOG_ERR },
+	[LOG_LEVEL_WARNING] = { "warning: ", "warning", LOG_WARNING },
+	[LOG_LEVEL_INFO] = { "", "info", LOG_INFO },
+	[LOG_LEVEL_DEBUG] = { "", "debug", LOG_DEBUG },
 };
 
 /* Is stderr the journal?  systemd names the stream in JOURNAL_STREAM. */
@@ -144,6 +146,10 @@ put_prefix(char *out, int priority, const char *part)
 		n = snprintf(out, PREFIX_MAX,
 		    "<%d>%s relayd%s%.32s[%d]: ", LOG_MAIL | priority, stamp,
 		    slash, part, (int)getpid());
+	} else if (log_state.json) {
+		if (log_state.where != TO_JOURNAL_STDERR)
+			return 0;
+		n = snprintf(out, PREFIX_MAX, "<%d>", priority);
 	} else if (log_state.where == TO_JOURNAL_STDERR) {
 		n = snprintf(out, PREFIX_MAX,
 		    "<%d>relayd%s%.32s[%d]: ", priority, slash, part,
@@ -187,14 +193,46 @@ put_printable(char *out, size_t room, const char *text)
 	return n;
 }
 
+/* An object, of printable ASCII: so no text is other than valid JSON. */
+static size_t
+put_json(char *out, enum log_level level, const char *part, const char *text)
+{
+	char stamp[32] = "", printable[LIMIT_LOG_LINE];
+	size_t i, n, len = put_printable(printable, sizeof(printable), text);
+	struct timespec now = { 0, 0 };
+	struct tm tm;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	if (gmtime_r(&now.tv_sec, &tm) != NULL)
+		(void)strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
+	n = (size_t)snprintf(out, PREFIX_MAX,
+	    "{\"time\": \"%s.%03dZ\", \"level\": \"%s\", "
+	    "\"program\": \"relayd%s%.32s\", \"pid\": %d, \"message\": \"",
+	    stamp, (int)(now.tv_nsec / 1000000), levels[level].name,
+	    part == NULL ? "" : "/", part == NULL ? "" : part, (int)getpid());
+	for (i = 0; i < len; i++) {
+		if (printable[i] == '"' || printable[i] == '\\')
+			out[n++] = '\\';
+		out[n++] = printable[i];
+	}
+	out[n++] = '"';
+	out[n++] = '}';
+	return n;
+}
+
 static bool
-put_line(int priority, const char *part, const char *word, const char *text)
+put_line(enum log_level level, const char *part, const char *text)
 {
 	char line[LINE_MAX_OUT];
-	size_t n = put_prefix(line, priority, part);
+	size_t n = put_prefix(line, levels[level].priority, part);
 
-	n += put_printable(line + n, LIMIT_LOG_LINE / 8, word);
-	n += put_printable(line + n, LIMIT_LOG_LINE * 7 / 8, text);
+	if (log_state.json) {
+		n += put_json(line + n, level, part, text);
+	} else {
+		n += put_printable(line + n, LIMIT_LOG_LINE / 8,
+		    levels[level].word);
+		n += put_printable(line + n, LIMIT_LOG_LINE * 7 / 8, text);
+	}
 	if (log_state.where == TO_SYSLOG)
 		return send_syslog(line, n);
 	line[n++] = '\n';
@@ -213,10 +251,10 @@ static void PRINTF_LIKE(3, 0)
 	if (log_state.lost > 0) {
 		(void)snprintf(note, sizeof(note), "%lu log lines were lost",
 		    log_state.lost);
-		if (put_line(LOG_WARNING, NULL, "warning: ", note))
+		if (put_line(LOG_LEVEL_WARNING, NULL, note))
 			log_state.lost = 0;
 	}
-	if (!put_line(levels[level].priority, part, levels[level].word, text)) {
+	if (!put_line(level, part, text)) {
 		log_state.lost++;
 		log_state.lost_ever++;
 	}
@@ -224,8 +262,9 @@ static void PRINTF_LIKE(3, 0)
 }
 
 void
-log_open(enum log_target target, enum log_level level)
+log_open(enum log_target target, enum log_level level, bool json)
 {
+	log_state.json = json;
 	log_state.where = choose(target);
 	log_state.threshold = level;
 	if (log_state.where == TO_SYSLOG)

@@ -324,7 +324,7 @@ main(int argc, char **argv)
 	struct ctl ctl = { .file = SYSCONFDIR "/relayd/relayd.conf" };
 	int status;
 
-	log_open(LOG_TO_STDERR, LOG_LEVEL_WARNING);
+	log_open(LOG_TO_STDERR, LOG_LEVEL_WARNING, false);
 	(void)signal(SIGPIPE, SIG_IGN);
 	status = run(&ctl, argc, argv);
 	config_release(ctl.config);

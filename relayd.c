@@ -121,7 +121,7 @@ open_log(const struct relayd *d)
 	/* Under sendmail, stderr is what its caller sees. */
 	if (d->options.stdio && target == LOG_TO_AUTO)
 		target = LOG_TO_SYSLOG;
-	log_open(target, level);
+	log_open(target, level, d->config->log_json);
 }
 
 static int

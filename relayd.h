@@ -42,9 +42,10 @@ enum log_level {
  * Choose where lines go and which are left out, now or anew.  LOG_TO_AUTO is
  * stderr when that is a pipe, a file, a terminal or the journal, else syslog.
  * On stderr a line starts with time and host as in a syslog file, so that
- * pflogsumm reads it; not on the journal, which adds its own.
+ * pflogsumm reads it; not on the journal, which adds its own.  json: the line
+ * is an object instead, after what syslog or the journal want before it.
  */
-void log_open(enum log_target target, enum log_level level);
+void log_open(enum log_target target, enum log_level level, bool json);
 
 /*
  * Write "relayd/PART[PID]: text", or "relayd[PID]: text" when part is NULL,

@@ -415,8 +415,6 @@ E6_to_E22_bad_keys_and_values_are_told(void **state)
 		    "2: metrics: |no address of loopback or a private" },
 		{ RELAY "metrics = \"127.0.0.1\"",
 		    "2: metrics: |an address and a port" },
-		{ RELAY "log_format = json",
-		    "2: log_format: |\"json\" is not in this version" },
 		{ "relay x { host=h auth = external }",
 		    "1: relay.x.auth: |not in this version" },
 		{ "relay x { host=h senders = {\"shop.example\"} }",

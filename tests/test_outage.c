@@ -316,6 +316,6 @@ main(void)
 	};
 
 	/* The lines of ten thousand messages say no more than those of one. */
-	log_open(LOG_TO_STDERR, LOG_LEVEL_ERROR);
+	log_open(LOG_TO_STDERR, LOG_LEVEL_ERROR, false);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1410,6 +1410,6 @@ main(void)
 		cmocka_unit_test(each_of_many_recipients_is_judged),
 	};
 
-	log_open(LOG_TO_STDERR, LOG_LEVEL_ERROR);
+	log_open(LOG_TO_STDERR, LOG_LEVEL_ERROR, false);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
