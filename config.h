@@ -1,6 +1,6 @@
 /*
  * The limits that are fixed, and the settings: what relayd.conf says, checked,
- * with every default filled in (config.c makes it).  A part of relayd.h.
+ * with every default filled in, and what can be asked of them.  A part of relayd.h.
  * (clang-format would break the columns.)
  */
 #ifndef CONFIG_H
@@ -107,6 +107,46 @@ struct config {
 	bool log_json;		/* instead of lines for people */
 	unsigned references;
 };
+
+/* ---- config.c: relayd.conf into a checked struct config ------------------ */
+
+/*
+ * Read and check a configuration file.  errors receives all of them, one a
+ * line, "FILE:LINE: KEY: text\n"; warnings what is legal but unwise.
+ * returns  with one reference, or NULL when there is any error.
+ */
+struct config *config_load(const char *path, struct buf *errors,
+    struct buf *warnings);
+struct config *config_hold(struct config *c); /* one more reference */
+void config_release(struct config *c);	      /* NULL is fine */
+
+/* The password of a relay, read afresh (as the daemon's user), a trailing
+ * newline dropped.  An empty one is an error; so is a file that others can
+ * read.  -1: with a line for the user in error, which says what mends it. */
+int config_password(const struct config_relay *r, struct buf *password,
+    struct buf *error);
+
+/* Does the relay take mail from this envelope sender? */
+bool config_relay_serves(const struct config_relay *r, struct span sender);
+/* How long a message with this envelope sender is tried. */
+int64_t config_lifetime_ms(const struct config *c, const char *sender);
+/* The networks that are no one else's: loopback, private, link-local. */
+void config_private_networks(struct strings *blocks);
+struct rewrite_rules; /* mail.h */
+void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
+    but the aliases */
+
+/* ---- config_edit.c, config_show.c: for relayctl ------------------------- */
+
+/* Write the configuration as relayd.conf would have it, without secrets:
+ * changed: only what is not the default; key ("relay.gmail.port") or NULL: its
+ * line only.  -1: why not, in error. */
+int config_show(const struct config *c, const char *key, bool changed,
+    struct buf *out, struct buf *error);
+/* The text of the file at path with one key changed.  -1: why not, in error;
+ * the values are not checked. */
+int config_edit(const char *path, const char *key, const struct strings *values,
+    struct buf *text, struct buf *error);
 
 /* clang-format on */
 

@@ -9,6 +9,7 @@
  * newer half is full it becomes the older one.  It is a record for people: it
  * is never synced, and mail doesn't wait or fail because of it.
  */
+#include "history.h"
 #include "spool.h"
 
 #include <sys/stat.h>

@@ -1,6 +1,7 @@
 /*
  * relayctl log: what became of recipients, from the spool's history.
  */
+#include "history.h"
 #include "relayctl.h"
 
 #include <errno.h>

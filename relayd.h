@@ -247,43 +247,6 @@ enum reply_cause {
 /* text: all of the reply; status: its enhanced code. */
 enum reply_cause reply_cause(int code, const char *status, const char *text);
 
-/* ---- config.c: relayd.conf into a checked struct config ------------------ */
-
-/*
- * Read and check a configuration file.  errors receives all of them, one a
- * line, "FILE:LINE: KEY: text\n"; warnings what is legal but unwise.
- * returns  with one reference, or NULL when there is any error.
- */
-struct config *config_load(const char *path, struct buf *errors,
-    struct buf *warnings);
-struct config *config_hold(struct config *c); /* one more reference */
-void config_release(struct config *c);	      /* NULL is fine */
-
-/* The password of a relay, read afresh (as the daemon's user), a trailing
- * newline dropped.  An empty one is an error; so is a file that others can
- * read.  -1: with a line for the user in error, which says what mends it. */
-int config_password(const struct config_relay *r, struct buf *password,
-    struct buf *error);
-
-/* Does the relay take mail from this envelope sender? */
-bool config_relay_serves(const struct config_relay *r, struct span sender);
-/* How long a message with this envelope sender is tried. */
-int64_t config_lifetime_ms(const struct config *c, const char *sender);
-/* The networks that are no one else's: loopback, private, link-local. */
-void config_private_networks(struct strings *blocks);
-/* Write the configuration as relayd.conf would have it, without secrets:
- * changed: only what is not the default; key ("relay.gmail.port") or NULL: its
- * line only.  -1: why not, in error. */
-int config_show(const struct config *c, const char *key, bool changed,
-    struct buf *out, struct buf *error);
-/* The text of the file at path with one key changed.  -1: why not, in error;
- * the values are not checked. */
-int config_edit(const char *path, const char *key, const struct strings *values,
-    struct buf *text, struct buf *error);
-
-void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
-    but the aliases */
-
 /* ---- queue.c: the spool --------------------------------------------------- */
 
 /* A queue id: 60 bits of time and chance; in text, 12 letters and digits. */
@@ -482,28 +445,6 @@ struct queue_walk *queue_walk_new(struct queue *q, enum queue_place place,
  * logged and skipped. */
 bool queue_walk_next(struct queue_walk *w, const struct queue_info **info);
 void queue_walk_free(struct queue_walk *w);
-
-/* ---- history.c: what became of recipients, for "relayctl log" -------------- */
-
-struct history_line {
-	int64_t wall_ms;	/* when it was known */
-	int64_t delay_ms;	/* since the message was accepted */
-	queue_id id;
-	struct span status;	/* "sent", "deferred", "bounced" */
-	struct span dsn, sender, to, original, relay, reply;
-};
-
-/* Written to the spool's files "history.1" and "history", limit octets
- * together; 0: not at all.  Never fails: what can't be written is counted. */
-struct history;
-struct history *history_new(const struct queue *q, uint64_t limit);
-void history_resize(struct history *h, uint64_t limit);
-void history_add(struct history *h, const struct history_line *line); /* NULL
-    is fine */
-void history_free(struct history *h);
-/* Tell every line, the oldest first; -1: errno. */
-typedef void history_handler(void *arg, const struct history_line *line);
-int history_read(const struct queue *q, history_handler *handler, void *arg);
 
 /* ---- conn.c: a connection to the relayhost -------------------------------- */
 

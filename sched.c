@@ -8,6 +8,7 @@
  * there is one, takes the mail.
  */
 #include "sched.h"
+#include "history.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -5,6 +5,7 @@
  * A fault of the message (4xx, 5xx, an outcome that is not known) costs it
  * one of its retries; a fault of the relay never does.
  */
+#include "history.h"
 #include "sched.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
  * The spool's inside: between spool.c, diagnosis.c, queue.c, keep.c,
- * entry.c, move.c and walk.c only.
+ * entry.c, move.c, walk.c and history.c only.
  *
  * A file of it:
  *

@@ -4,6 +4,7 @@
  *
  * wrap: write openat clock_read
  */
+#include "../history.h"
 #include "../spool.h"
 
 #include <sys/stat.h>
