@@ -39,7 +39,8 @@ add_mx(struct buf *out, ns_msg *answer, const unsigned char *data, size_t len)
 	    dn_expand(ns_msg_base(*answer), ns_msg_end(*answer), data + 2, name,
 		sizeof(name)) == -1)
 		return false;
-	buf_printf(out, "%u %s", ns_get16(data), name);
+	/* The root has no name of its own here. */
+	buf_printf(out, "%u %s", ns_get16(data), name[0] == '\0' ? "." : name);
 	return true;
 }
 
@@ -75,19 +76,21 @@ add_record(struct buf *out, ns_msg *answer, const ns_rr *rr)
 	}
 }
 
-/* Records that can't be read are left out. */
-static void
+/* Data that can't be read is left out; false: that is no answer. */
+static bool
 read_answer(const unsigned char *data, int len, int type, struct strings *out)
 {
 	struct buf text = { NULL, 0, 0 };
 	ns_msg answer;
 	ns_rr rr;
+	bool whole = true;
 	int i;
 
 	if (ns_initparse(data, len, &answer) == -1)
-		return;
+		return false;
 	for (i = 0; i < ns_msg_count(answer, ns_s_an); i++) {
-		if (ns_parserr(&answer, ns_s_an, i, &rr) == -1)
+		whole = ns_parserr(&answer, ns_s_an, i, &rr) == 0;
+		if (!whole)
 			break;
 		buf_clear(&text);
 		if ((int)ns_rr_type(rr) == type &&
@@ -95,6 +98,7 @@ read_answer(const unsigned char *data, int len, int type, struct strings *out)
 			strings_add(out, buf_span(&text));
 	}
 	buf_free(&text);
+	return whole;
 }
 
 /* libc says TRY_AGAIN for silence and for SERVFAIL. */
@@ -139,8 +143,12 @@ dns_query(const char *name, enum dns_type type, struct strings *out)
 	if (len > ANSWER_MAX)
 		len = ANSWER_MAX;
 	if (len > 0) {
-		read_answer(answer, len, types[type], out);
-		result = out->count > before ? DNS_FOUND : DNS_NO_DATA;
+		bool whole = read_answer(answer, len, types[type], out);
+
+		if (out->count > before)
+			result = DNS_FOUND;
+		else
+			result = whole ? DNS_NO_DATA : DNS_REFUSED;
 	} else {
 		int error = errno;
 
