@@ -148,7 +148,8 @@ static const struct row rows[] = {
 		"have the relayhost's operator renew it; if its dates are "
 		"still to come, set this machine's clock",
 		NULL } },
-	{ FAULT_CERTIFICATE, 0, "self",
+	/* Behind "... in certificate chain" is an authority. */
+	{ FAULT_CERTIFICATE, 0, "signed certificate;",
 	    { "certificate-self-signed",
 		"the certificate is signed by nobody that this machine trusts",
 		"get the certificate of the relayhost's authority from its "

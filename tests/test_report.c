@@ -540,17 +540,6 @@ status_warns_of_a_certificate_that_is_not_verified(void **state)
 }
 
 static void
-every_fault_has_its_advice(void **state)
-{
-	unsigned kind;
-
-	(void)state;
-	for (kind = FAULT_NONE; kind < FAULTS; kind++)
-		assert_non_null(advice_find(
-		    &(struct fault){ .kind = (enum fault_kind)kind }));
-}
-
-static void
 a_stopped_daemon_still_has_a_queue(void **state)
 {
 	struct report_counts counts = { .failed = 2, .failed_octets = 2049 };
@@ -623,7 +612,6 @@ main(void)
 		    status_forgets_an_error_that_a_success_followed, set_up),
 		cmocka_unit_test_setup(
 		    status_warns_of_a_certificate_that_is_not_verified, set_up),
-		cmocka_unit_test(every_fault_has_its_advice),
 		cmocka_unit_test(a_stopped_daemon_still_has_a_queue),
 		cmocka_unit_test(messages_are_counted_by_place),
 	};
