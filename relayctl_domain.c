@@ -60,7 +60,8 @@ choose(const struct strings *records, struct span prefix, struct buf *out)
 	return count;
 }
 
-/* RFC 5321, 5.1: MX, else the domain's own address. */
+/* RFC 5321, 5.1: MX, else the domain's own address; a lone "." as MX is a
+ * domain without mail (RFC 7505). */
 static void
 check_mx(struct walk *w, const char *domain)
 {
@@ -74,12 +75,15 @@ check_mx(struct walk *w, const char *domain)
 	if (result == DNS_NO_DATA)
 		result = dns_query(domain, DNS_AAAA, &found);
 	if (!unknown(w, "mx", begun, result)) {
+		bool null_mx =
+		    found.count == 1 && strcmp(found.item[0], "0 .") == 0;
+
 		buf_printf(&text, "%s: %s", domain,
 		    found.count > 0             ? found.item[0]
 			: result == DNS_NO_NAME ? "no such domain"
 						: "neither MX nor address");
 		tell(w, "mx", begun, buf_span(&text),
-		    found.count > 0 ? NULL : "sender-domain");
+		    found.count > 0 && !null_mx ? NULL : "sender-domain");
 	}
 	buf_free(&text);
 	strings_free(&found);
@@ -101,8 +105,9 @@ check_spf(struct walk *w, const char *domain)
 	if (count == 0) {
 		buf_add_text(&text, "no SPF record");
 		cause = "spf-missing";
-	} else if (count > 1 || strstr(buf_text(&text) + at, " +all") != NULL ||
-	    strstr(buf_text(&text) + at, " all") != NULL) {
+	} else if (count > 1 ||
+	    strcasestr(buf_text(&text) + at, " +all") != NULL ||
+	    strcasestr(buf_text(&text) + at, " all") != NULL) {
 		cause = "spf-wrong";
 	}
 	if (!unknown(w, "spf", begun, result))

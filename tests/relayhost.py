@@ -16,6 +16,7 @@ Everything about it may be changed while it runs.  As a program it is a demo:
 import argparse
 import base64
 import dataclasses
+import datetime
 import os
 import pathlib
 import re
@@ -36,8 +37,8 @@ EXTENSIONS = ("PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8",
 class Authority:
     """A certificate authority of our own, made with the openssl command."""
 
-    def __init__(self, directory, name="localhost"):
-        self.name = name
+    def __init__(self, directory, *names):
+        self.names = names or ("localhost",)
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
@@ -57,14 +58,15 @@ class Authority:
                       f"{name}.pem", *more)
 
     def certificate(self, kind="good"):
-        """Paths of certificate and key: good, expired, self-signed, or
-        wrong-name."""
+        """Paths of certificate and key: good, expired, early (it is not valid
+        yet), self-signed, wrong-name, or rooted (with the authority's)."""
         cert, key = (self.directory / f"{kind}{end}" for end in
                      (".pem", ".key"))
         if cert.exists():
             return cert, key
-        name = "other.example" if kind == "wrong-name" else self.name
-        names = f"subjectAltName=DNS:{name}"
+        names = ["other.example"] if kind == "wrong-name" else self.names
+        name = names[0]
+        names = "subjectAltName=" + ",".join(f"DNS:{one}" for one in names)
         if kind != "wrong-name":
             names += ",IP:127.0.0.1"
         if kind == "self-signed":
@@ -73,13 +75,27 @@ class Authority:
         self._request(kind, name)
         cert.rename(cert.with_suffix(".csr"))
         cert.with_suffix(".ext").write_text(names + "\n")
-        # A negative number of days: it ended before it began.
-        self._openssl("x509", "-req", "-in", f"{kind}.csr", "-CA", "ca.pem",
-                      "-CAkey", "ca.key", "-set_serial",
-                      str(int.from_bytes(os.urandom(8), "big")), "-days",
-                      "-1" if kind == "expired" else "30", "-extfile",
-                      f"{kind}.ext", "-out", f"{kind}.pem")
+        begin = {"early": 10, "expired": -31}.get(kind, -1)
+        self._sign(kind, begin, begin + 30)
+        if kind == "rooted":
+            cert.write_text(cert.read_text() + self.ca_file.read_text())
         return cert, key
+
+    def _sign(self, kind, begin, end):
+        """Valid from so many days from now on, to so many."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        begin, end = ((now + datetime.timedelta(days=days)).strftime(
+            "%Y%m%d%H%M%SZ") for days in (begin, end))
+        (self.directory / "ca.cnf").write_text(
+            "[ca]\ndefault_ca = all\n[all]\ndatabase = index\n"
+            "rand_serial = yes\ndefault_md = sha256\nunique_subject = no\n"
+            "policy = any\n[any]\ncommonName = supplied\n")
+        (self.directory / "index").touch()
+        self._openssl("ca", "-batch", "-config", "ca.cnf", "-notext",
+                      "-cert", "ca.pem", "-keyfile", "ca.key",
+                      "-in", f"{kind}.csr", "-extfile", f"{kind}.ext",
+                      "-startdate", begin, "-enddate", end,
+                      "-outdir", ".", "-out", f"{kind}.pem")
 
     def context(self, kind="good"):
         """Of such a certificate; "old": a good one, and no TLS but 1.0."""
@@ -445,7 +461,7 @@ class Relayhost:
     address      to listen on another
     tls          starttls, implicit, none
     users        name to password; empty: no login is asked for
-    certificate  good, expired, self-signed, wrong-name, old (TLS 1.0)
+    certificate  a kind of Authority.certificate(), or old (TLS 1.0)
     """
 
     def __init__(self, authority=None, *, tls="starttls", users=None,

@@ -21,8 +21,9 @@ from relayhost import Authority, Relayhost
 pytestmark = pytest.mark.root
 
 NAME, ADDRESS, FROM = "mail.relay.test", "127.0.0.2", "me@sender.test"
+SES = "email-smtp.eu-west-1.amazonaws.com"
 SPF, DMARC = "v=spf1 include:relay.test ~all", "v=DMARC1; p=none"
-ZONE = {(NAME, "A"): [ADDRESS],
+ZONE = {(NAME, "A"): [ADDRESS], (SES, "A"): [ADDRESS],
         ("sender.test", "MX"): ["10 mx.sender.test"],
         ("sender.test", "TXT"): ["google-site-verification=1", SPF],
         ("s1._domainkey.sender.test", "TXT"): ["v=DKIM1; p=MCow"],
@@ -36,7 +37,7 @@ BRIEF = {"connect_timeout": "2s"}
 @pytest.fixture(scope="module")
 def authority():
     path = make_directory()
-    yield Authority(path, NAME)
+    yield Authority(path, NAME, SES)
     shutil.rmtree(path)
 
 
@@ -54,8 +55,8 @@ def sender_zone(kind, name, *values):
 
 
 @contextlib.contextmanager
-def http_server():
-    """Talks before it is asked, and it is no SMTP."""
+def talker(words):
+    """Says that before it is asked, and it is no SMTP."""
     listener = socket.create_server((ADDRESS, 587))
 
     def serve():
@@ -63,7 +64,7 @@ def http_server():
             while True:
                 sock, _ = listener.accept()
                 with sock:
-                    sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    sock.sendall(words)
 
     threading.Thread(target=serve, daemon=True).start()
     yield
@@ -126,6 +127,18 @@ def hide_authority(daemon):
     daemon.write_config()
 
 
+def trust_another(daemon):
+    """The relayhost's authority is not the one that we know."""
+    daemon.relay["tls_ca_file"] = str(
+        Authority(daemon.directory / "another").ca_file)
+    daemon.write_config()
+
+
+def listening(*ports):
+    return [lambda port=port: socket.create_server((ADDRESS, port))
+            for port in ports]
+
+
 def refusing(point, reply, **more):
     return {"fault": (point, reply, more)}
 
@@ -139,13 +152,13 @@ BROKEN = {
     "an authority that the daemon can't read": (
         {"prepare": hide_authority}, "configuration", "ca-file",
         "user can read", None),
-    "no name server": (
+    "no DNS": (
         {"dns": None}, "dns", "dns-silent", "nameserver lines", None),
     "a silent name server": (
         {"dns": "silent"}, "dns", "dns-silent", "resolv.conf", None),
     "a name server that fails": (
         {"dns": "servfail"}, "dns", "dns-refused", "resolv.conf", None),
-    "an unknown name": (
+    "NXDOMAIN": (
         {"records": zone((NAME, "A"))}, "dns", "dns-no-name",
         "correct host", None),
     "a name without address": (
@@ -153,20 +166,24 @@ BROKEN = {
         "dns-no-address", "correct host, or family", None),
     "refused": (
         {"serve": False}, "tcp", "connect-refused", "firewalls let", None),
-    "a black hole": (
+    "black hole": (
         {"serve": False, "relay": BRIEF,
          "others": [lambda: BlackHole((ADDRESS, 587))]},
         "tcp", "connect-timeout", "firewalls let", None),
     "port 25 blocked": (
         {"relay": {"port": 25, **BRIEF},
-         "others": [lambda: BlackHole((ADDRESS, 25))]},
+         "others": [lambda: BlackHole((ADDRESS, 25)), *listening(465)]},
         "tcp", "port-blocked", "use that port",
         'port = 587  tls = "starttls"'),
     "only port 465 open": (
         {"relay": {"port": 25}, "serve": False,
-         "others": [lambda: socket.create_server((ADDRESS, 465))]},
+         "others": listening(465, 2587)},
         "tcp", "port-blocked", "use that port",
         'port = 465  tls = "implicit"'),
+    "only port 2587 open": (
+        {"serve": False, "others": listening(2587)},
+        "tcp", "port-blocked", "use that port",
+        'port = 2587  tls = "starttls"'),
     "greeting 421": (
         refusing("GREETING", "421 4.3.2 too busy"), "greeting",
         "greeting-busy", "ask its operator", None),
@@ -174,8 +191,13 @@ BROKEN = {
         refusing("GREETING", "554 5.7.1 you are listed"), "greeting",
         "greeting-refused", "block list", None),
     "HTTP": (
-        {"serve": False, "others": [http_server]}, "greeting", "not-smtp",
-        "an SMTP service", None),
+        {"serve": False, "others": [
+            lambda: talker(b"HTTP/1.1 400 Bad Request\r\n\r\n")]},
+        "greeting", "not-smtp", "an SMTP service", None),
+    "garbage": (
+        {"serve": False, "others": [
+            lambda: talker(bytes(range(256)) * 64)]},
+        "greeting", "not-smtp", "an SMTP service", None),
     "our name refused": (
         refusing("EHLO", "550 5.7.1 who are you"), "ehlo", "ehlo-refused",
         "set hostname", 'hostname = "host.example.com"'),
@@ -195,28 +217,43 @@ BROKEN = {
     "plain SMTP first": (
         {"relay": {"tls": "implicit"}}, "tls", "tls-starttls-port", "set tls",
         'tls = "starttls"'),
-    "TLS 1.0": (
+    "TLS 1.0 only": (
         {"certificate": "old"}, "tls", "tls-too-old", "TLS 1.2", None),
     "self-signed": (
         {"certificate": "self-signed"}, "certificate",
         "certificate-self-signed", "tls_ca_file",
         'tls_ca_file = "/etc/relayd/ca.pem"'),
+    "an authority that is not known": (
+        {"prepare": trust_another}, "certificate", "certificate-authority",
+        "of your own", 'tls_ca_file = "/etc/relayd/ca.pem"'),
+    "an authority that is not known, and is sent along": (
+        {"certificate": "rooted", "prepare": trust_another}, "certificate",
+        "certificate-authority", "of your own",
+        'tls_ca_file = "/etc/relayd/ca.pem"'),
+    "a clock that is slow": (
+        {"certificate": "early"}, "certificate", "clock-wrong",
+        "set the clock", None),
     "expired": (
         {"certificate": "expired"}, "certificate", "certificate-expired",
         "renew it", None),
-    "another name": (
+    "wrong name": (
         {"certificate": "wrong-name"}, "certificate", "certificate-name",
         "a name that is in the certificate", None),
     "no AUTH": (
         {"auth": ()}, "auth", "auth-missing", "leave user out",
         'auth = "none"'),
-    "an unknown mechanism": (
+    "only an unsupported mechanism": (
         {"auth": ("GSSAPI",)}, "auth", "auth-mechanism",
         "a mechanism that the relayhost offers", None),
-    "a wrong password": (
+    "a wrong password (535)": (
         refusing("AUTH", "535 5.7.8 bad credentials"), "auth",
         "login-refused", "check user and password", None),
-    "an ordinary password at Gmail": (
+    "credentials of another region of SES (535)": (
+        {"relay": {"host": None, "preset": "ses", "region": "eu-west-1"},
+         **refusing("AUTH", "535 Authentication Credentials Invalid")},
+        "auth", "ses-credentials", "for the region",
+        'region = "us-east-1"'),
+    "an ordinary password at Gmail (534)": (
         refusing("AUTH", "534-5.7.9 Application-specific password required.\r\n"
                  "534 5.7.9  https://support.google.com/mail"), "auth",
         "app-password", "app password", None),
@@ -224,13 +261,13 @@ BROKEN = {
         refusing("AUTH", "550 5.7.30 Basic authentication is not supported "
                  "for Client Submission"), "auth", "basic-auth-off",
         "administrator", None),
-    "no login": (
+    "no login (530)": (
         {"relay": {"user": None, "password_file": None}}, "mail",
         "login-required", "password_file", 'user = "me@example.com"'),
-    "550 to MAIL": (
+    "MAIL 550": (
         refusing("MAIL", "550 5.1.8 not you"), "mail", "sender-refused",
         "may send as", 'from = "me@example.com"'),
-    "553 to MAIL": (
+    "MAIL 553": (
         refusing("MAIL", "553 5.7.1 not owned by user"), "mail",
         "sender-refused", "may send as", 'from = "me@example.com"'),
     "a sender SES does not know": (
@@ -284,7 +321,7 @@ def test_all_is_well(directory, authority):
     assert "AUTH PLAIN LOGIN" in said["ehlo-tls"]
     assert said["auth"] == "235 2.7.0 welcome"
     assert said["tls"].startswith("TLSv1.3")
-    assert re.fullmatch(rf"{NAME}, for {NAME}, by relayd test authority, "
+    assert re.fullmatch(rf"{NAME}, for {NAME}, {SES}, by relayd test authority, "
                         r"valid \d+-\d+-\d+ to \d+-\d+-\d+",
                         said["certificate"])
     assert SPF in said["spf"] and DMARC in said["dmarc"]
@@ -305,13 +342,17 @@ def test_implicit_tls(directory, authority):
     assert names.index("certificate") < names.index("greeting")
 
 
-def test_IPv6_is_dead_and_IPv4_alive(directory, authority):
-    records = {**ZONE, (NAME, "AAAA"): ["2001:db8::1"]}
+@pytest.mark.parametrize("kind, dead, cause, line", [
+    ("AAAA", "2001:db8::1", "ipv6-broken", 'family = "ipv4"'),
+    ("A", "127.0.0.3", "address-dead", None)])
+def test_one_address_is_dead(directory, authority, kind, dead, cause, line):
+    records = {**ZONE, (NAME, "A"): [ADDRESS]}
+    records[NAME, kind] = [*records.get((NAME, kind), ()), dead]
     status, found, text, _ = examine(directory, authority, records=records)
-    assert status == 0 and warnings(found) == ["ipv6-broken"], text
-    step, = (one for one in found["steps"] if one["cause"] == "ipv6-broken")
-    assert step["line"] == 'family = "ipv4"' and "2001:db8::1" in step["text"]
-    assert "warning: tcp: IPv6 leads nowhere" in text
+    assert status == 0 and warnings(found) == [cause], text
+    step, = (one for one in found["steps"] if one["cause"] == cause)
+    assert step["line"] == line and dead in step["text"]
+    assert f"warning: tcp: {step['meaning']} ({cause})" in text
 
 
 SENDER = {
@@ -333,8 +374,13 @@ SENDER = {
     "DMARC without policy": (
         sender_zone("TXT", "_dmarc.sender.test", "v=DMARC1; rua=mailto:a@b"),
         "dmarc-wrong", "p="),
+    "SPF FOR EVERYBODY": (sender_zone("TXT", "sender.test", "V=SPF1 ALL"),
+                          "spf-wrong", "~all or -all"),
     "a domain without mail": (
         zone(("sender.test", "MX")), "sender-domain", "takes mail"),
+    "a domain that wants no mail": (
+        sender_zone("MX", "sender.test", "0 ."), "sender-domain",
+        "takes mail"),
 }
 
 
