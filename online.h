@@ -37,6 +37,7 @@ struct walk {
 	size_t count;
 };
 
+int64_t walk_now_ms(void); /* a clock that nobody sets */
 void walk_begin(const struct walk *w);
 /* One more step, printed at once where people read. */
 void walk_step(struct walk *w, const char *name, enum step_state state,

@@ -8,21 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static int64_t
-now_ms(void)
-{
-	struct instant now;
-
-	clock_read(&now);
-	return now.mono_ms;
-}
-
 static void
 tell(struct walk *w, const char *name, int64_t begun, struct span text,
     const char *cause)
 {
 	walk_step(w, name, cause == NULL ? STEP_GOOD : STEP_WARNING,
-	    now_ms() - begun, text);
+	    walk_now_ms() - begun, text);
 	if (cause != NULL)
 		walk_advise(w, advice_named(cause), NULL);
 }
@@ -33,7 +24,7 @@ unknown(struct walk *w, const char *name, int64_t begun, enum dns_result result)
 {
 	if (result != DNS_REFUSED && result != DNS_SILENT)
 		return false;
-	walk_step(w, name, STEP_UNKNOWN, now_ms() - begun,
+	walk_step(w, name, STEP_UNKNOWN, walk_now_ms() - begun,
 	    result == DNS_SILENT ? SPAN("no name server answers")
 				 : SPAN("the name server can't answer"));
 	return true;
@@ -66,7 +57,7 @@ static void
 check_mx(struct walk *w, const char *domain)
 {
 	struct strings found = { NULL, 0 };
-	int64_t begun = now_ms();
+	int64_t begun = walk_now_ms();
 	enum dns_result result = dns_query(domain, DNS_MX, &found);
 	struct buf text = { NULL, 0, 0 };
 
@@ -94,7 +85,7 @@ check_spf(struct walk *w, const char *domain)
 {
 	struct strings found = { NULL, 0 };
 	struct buf text = { NULL, 0, 0 };
-	int64_t begun = now_ms();
+	int64_t begun = walk_now_ms();
 	enum dns_result result = dns_query(domain, DNS_TXT, &found);
 	const char *cause = NULL;
 	size_t count, at;
@@ -123,7 +114,7 @@ check_dkim(struct walk *w, const char *domain)
 {
 	struct strings found = { NULL, 0 };
 	struct buf text = { NULL, 0, 0 };
-	int64_t begun = now_ms();
+	int64_t begun = walk_now_ms();
 	enum dns_result result;
 
 	buf_printf(&text, "_domainkey.%s", domain);
@@ -135,7 +126,7 @@ check_dkim(struct walk *w, const char *domain)
 		buf_add_text(&text,
 		    ": there are keys; that a mail is signed with one shows "
 		    "in its DKIM-Signature where it arrives");
-		walk_step(w, "dkim", STEP_UNKNOWN, now_ms() - begun,
+		walk_step(w, "dkim", STEP_UNKNOWN, walk_now_ms() - begun,
 		    buf_span(&text));
 	}
 	buf_free(&text);
@@ -166,7 +157,7 @@ check_dmarc(struct walk *w, const char *domain)
 {
 	struct strings found = { NULL, 0 };
 	struct buf name = { NULL, 0, 0 }, record = { NULL, 0, 0 };
-	int64_t begun = now_ms();
+	int64_t begun = walk_now_ms();
 	enum dns_result result = DNS_NO_NAME;
 	size_t count = 0, tries;
 

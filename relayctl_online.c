@@ -17,15 +17,6 @@ struct online {
 	bool json;
 };
 
-static int64_t
-now_ms(void)
-{
-	struct instant now;
-
-	clock_read(&now);
-	return now.mono_ms;
-}
-
 /* ---- the configuration ---- */
 
 static void
@@ -35,7 +26,7 @@ wrong(struct walk *w, enum fault_kind kind, int64_t begun, const char *text)
 	const char *step = kind == FAULT_CONNECT ? "tcp" : "configuration";
 
 	(void)snprintf(fault.text, sizeof(fault.text), "%s", text);
-	walk_step(w, step, STEP_WRONG, now_ms() - begun, span_of(text));
+	walk_step(w, step, STEP_WRONG, walk_now_ms() - begun, span_of(text));
 	walk_advise(w, advice_find(&fault), NULL);
 }
 
@@ -59,7 +50,7 @@ check_files(struct walk *w)
 		good = false;
 	}
 	if (!good) {
-		wrong(w, FAULT_CONFIG, now_ms(), buf_text(&error));
+		wrong(w, FAULT_CONFIG, walk_now_ms(), buf_text(&error));
 	} else {
 		buf_printf(&error, "%s%s",
 		    login ? "the password can be read, user " : "no login",
@@ -100,7 +91,7 @@ static size_t
 check_dns(struct walk *w, struct probe_address address[PROBE_ADDRESSES])
 {
 	struct buf text = { NULL, 0, 0 };
-	int64_t begun = now_ms();
+	int64_t begun = walk_now_ms();
 	const char *error = NULL;
 	size_t i,
 	    count = probe_resolve(w->relay->host, w->relay->family, address,
@@ -112,7 +103,7 @@ check_dns(struct walk *w, struct probe_address address[PROBE_ADDRESSES])
 		buf_printf(&text, "%s: %s", w->relay->host,
 		    error == NULL ? "no address" : error);
 	walk_step(w, "dns", count > 0 ? STEP_GOOD : STEP_WRONG,
-	    now_ms() - begun, buf_span(&text));
+	    walk_now_ms() - begun, buf_span(&text));
 	if (count == 0)
 		walk_advise(w, advice_named(dns_cause(w->relay)), NULL);
 	buf_free(&text);
@@ -168,7 +159,7 @@ check_ports(struct walk *w, struct probe_address *address, size_t count)
 	const char *error = tcp_error(&address[0]);
 	struct probe_address other[PROBE_ADDRESSES];
 	size_t i, open4 = 0, open6 = 0;
-	int64_t begun = now_ms();
+	int64_t begun = walk_now_ms();
 
 	memcpy(other, address, sizeof(other));
 	for (i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
@@ -186,7 +177,7 @@ check_ports(struct walk *w, struct probe_address *address, size_t count)
 		wrong(w, FAULT_CONNECT, begun, buf_text(&text));
 	} else {
 		buf_printf(&text, "; port %u answers", ports[i]);
-		walk_step(w, "tcp", STEP_WRONG, now_ms() - begun,
+		walk_step(w, "tcp", STEP_WRONG, walk_now_ms() - begun,
 		    buf_span(&text));
 		buf_clear(&text);
 		buf_printf(&text, "port = %u  tls = \"%s\"", ports[i],

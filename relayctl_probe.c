@@ -19,15 +19,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static int64_t
-now_ms(void)
-{
-	struct instant now;
-
-	clock_read(&now);
-	return now.mono_ms;
-}
-
 /* ---- names ---- */
 
 size_t
@@ -132,7 +123,7 @@ probe_tcp(struct probe_address *address, size_t count, unsigned port,
     int64_t wait_ms)
 {
 	struct pollfd p[PROBE_ADDRESSES];
-	int64_t begun = now_ms(), left;
+	int64_t begun = walk_now_ms(), left;
 	size_t i, waiting = 0;
 
 	for (i = 0; i < count; i++) {
@@ -148,10 +139,10 @@ probe_tcp(struct probe_address *address, size_t count, unsigned port,
 			waiting++;
 		}
 	}
-	while (waiting > 0 && (left = begun + wait_ms - now_ms()) > 0) {
+	while (waiting > 0 && (left = begun + wait_ms - walk_now_ms()) > 0) {
 		if (poll(p, count, (int)left) > 0)
-			waiting =
-			    note_answers(address, p, count, now_ms() - begun);
+			waiting = note_answers(address, p, count,
+			    walk_now_ms() - begun);
 	}
 	for (i = 0; i < count; i++)
 		fd_close(&p[i].fd);
@@ -169,7 +160,7 @@ static bool
 wait_for(const struct dialogue *d, short events)
 {
 	struct pollfd p = { d->fd, events, 0 };
-	int64_t left = d->until_ms - now_ms();
+	int64_t left = d->until_ms - walk_now_ms();
 
 	return left > 0 && poll(&p, 1, (int)left) == 1;
 }
@@ -350,7 +341,7 @@ void
 probe_tls(const struct probe_address *address, const char *host,
     const char *ehlo, int64_t wait_ms, struct probe_tls *out)
 {
-	struct dialogue d = { .until_ms = now_ms() + wait_ms };
+	struct dialogue d = { .until_ms = walk_now_ms() + wait_ms };
 	SSL_CTX *context = SSL_CTX_new(TLS_client_method());
 	SSL *ssl = NULL;
 	int64_t begun;
@@ -360,10 +351,10 @@ probe_tls(const struct probe_address *address, const char *host,
 	if (d.fd != -1 && wait_for(&d, POLLOUT) && connect_error(d.fd) == 0 &&
 	    (ehlo == NULL || ask_starttls(&d, ehlo)))
 		ssl = make_ssl(context, d.fd, host);
-	begun = now_ms();
+	begun = walk_now_ms();
 	if (ssl != NULL && handshake(&d, ssl))
 		describe(ssl, out);
-	out->took_ms = now_ms() - begun;
+	out->took_ms = walk_now_ms() - begun;
 	ERR_clear_error();
 	SSL_free(ssl);
 	SSL_CTX_free(context);

@@ -38,15 +38,6 @@ struct session {
 	struct buf in;
 };
 
-static int64_t
-now_ms(void)
-{
-	struct instant now;
-
-	clock_read(&now);
-	return now.mono_ms;
-}
-
 int64_t
 walk_wait_ms(const struct config_relay *r)
 {
@@ -93,9 +84,9 @@ on_line(void *arg, const char *step, struct span line)
 		buf_add_text(&h->words, ", ");
 		buf_add(&h->words, span_from(line, 4));
 	}
-	h->took_ms = now_ms() - s->last_ms;
+	h->took_ms = walk_now_ms() - s->last_ms;
 	if (line.len < 4 || line.data[3] != '-')
-		s->last_ms = now_ms();
+		s->last_ms = walk_now_ms();
 }
 
 static const char *
@@ -134,7 +125,7 @@ say(struct session *s, const char *text)
 	size_t len = strlen(text);
 
 	s->reply = (struct smtp_reply){ .code = 0 };
-	s->last_ms = now_ms();
+	s->last_ms = walk_now_ms();
 	loop_timer_set(s->loop, &s->deadline, walk_wait_ms(s->walk->relay));
 	/* So little goes out at once, or the connection is broken. */
 	if (conn_send(s->conn, text, len) != (ssize_t)len)
@@ -187,7 +178,7 @@ judge_sender(struct session *s)
 	    r->len < sizeof(fault.text) ? r->len : sizeof(fault.text) - 1);
 	buf_printf(&text, "<%s>: %s", s->senders->item[s->sender], r->text);
 	walk_step(s->walk, "mail", good ? STEP_GOOD : STEP_WRONG,
-	    now_ms() - s->last_ms, buf_span(&text));
+	    walk_now_ms() - s->last_ms, buf_span(&text));
 	if (!good)
 		walk_advise(s->walk, advice_find(&fault), NULL);
 	buf_free(&text);
@@ -198,7 +189,7 @@ lose(struct session *s, enum fault_kind kind, const char *text)
 {
 	const struct fault fault = { .kind = kind };
 
-	walk_step(s->walk, "mail", STEP_WRONG, now_ms() - s->last_ms,
+	walk_step(s->walk, "mail", STEP_WRONG, walk_now_ms() - s->last_ms,
 	    span_of(text));
 	walk_advise(s->walk, advice_find(&fault), NULL);
 	s->sender = s->senders->count;
@@ -324,7 +315,8 @@ show_heard(struct session *s, const char *step)
 {
 	struct heard *h = find_heard(s, step);
 
-	return show(s, step, h != NULL ? h->took_ms : now_ms() - s->last_ms,
+	return show(s, step,
+	    h != NULL ? h->took_ms : walk_now_ms() - s->last_ms,
 	    h != NULL ? buf_span(&h->words) : SPAN(""), SPAN(""));
 }
 
@@ -382,7 +374,7 @@ run(struct session *s, struct connector *connector)
 		on_event };
 	struct timer begin;
 
-	s->last_ms = now_ms();
+	s->last_ms = walk_now_ms();
 	s->conn =
 	    conn_open(connector, s->walk->config, s->walk->relay, &handlers, s);
 	conn_observe(s->conn, on_line);

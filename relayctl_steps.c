@@ -9,6 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+int64_t
+walk_now_ms(void)
+{
+	struct instant now;
+
+	clock_read(&now);
+	return now.mono_ms;
+}
+
 void
 walk_begin(const struct walk *w)
 {
