@@ -100,6 +100,7 @@ next(void *arg, struct relay_link *link)
 	p->next_size = 1;
 	j->more = false;
 	throttle_begin(p->throttle, j, loop_now(s->loop).mono_ms);
+	j->delivery.by_data = pool_by_data(p, loop_now(s->loop).mono_ms);
 	return &j->delivery;
 }
 
@@ -188,6 +189,8 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 
 	p->lost |= d->lost;
 	throttle_end(p->throttle, j, scene.now.mono_ms);
+	if (d->no_bdat)
+		pool_no_bdat(p, scene.now.mono_ms);
 	if (crowded != NULL && !p->retired)
 		take_crowded(p, crowded->reply, scene.now);
 	if (!hand_on(p, j))

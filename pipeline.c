@@ -138,6 +138,12 @@ pipeline_lock_step(struct pipeline *p)
 	p->can &= ~(SMTP_CAN_PIPELINING | SMTP_CAN_CHUNKING);
 }
 
+void
+pipeline_no_bdat(struct pipeline *p)
+{
+	p->can &= ~SMTP_CAN_CHUNKING;
+}
+
 struct delivery *
 pipeline_drop(struct pipeline *p)
 {

@@ -16,6 +16,9 @@ enum {
 	PAUSE_QUOTA_MAX_MS = 60 * 60 * 1000,
 };
 
+/* A relayhost may be mended, and each try costs a connection. */
+enum { BY_DATA_MS = 24 * 60 * 60 * 1000 };
+
 struct pool *
 pool_new(struct sched *s, struct config *config,
     const struct config_relay *relay)
@@ -132,6 +135,23 @@ pool_crowded(struct pool *p, const char *reply, struct instant now)
 		log_info("smtp",
 		    "relay %s takes no more than %u connections: %s",
 		    p->relay->name, links->limit, reply);
+}
+
+bool
+pool_by_data(const struct pool *p, int64_t now_ms)
+{
+	return now_ms < p->by_data_ms;
+}
+
+void
+pool_no_bdat(struct pool *p, int64_t now_ms)
+{
+	if (!pool_by_data(p, now_ms))
+		log_info("smtp",
+		    "relay %s offers CHUNKING but has no BDAT; DATA is used "
+		    "for a day",
+		    p->relay->name);
+	p->by_data_ms = now_ms + BY_DATA_MS;
 }
 
 void

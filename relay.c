@@ -368,6 +368,8 @@ take_next(struct relay_link *l)
 	l->progress = true;
 	d->begun_ms = loop_now(l->loop).mono_ms;
 	d->setup_ms = l->begun == 0 ? l->setup_ms : 0;
+	if (d->by_data && l->pipeline.oldest == NULL)
+		pipeline_no_bdat(&l->pipeline);
 	l->coming = transaction_new(d, l->pipeline.can);
 	return true;
 }

@@ -567,6 +567,8 @@ struct delivery {
 	size_t recipient_count;
 	int64_t begun_ms;  /* monotonic: MAIL was queued for writing */
 	bool dsn;	   /* the relayhost is told of NOTIFY */
+	bool by_data;	   /* set by the maker: not by BDAT, even if offered */
+	bool no_bdat;	   /* BDAT was offered, tried and is not there */
 	bool lost;	   /* it pays for the loss of its connection */
 	int64_t setup_ms;  /* time that its connection's set-up took, if it is
 			      the first on it; else 0 */

@@ -314,6 +314,7 @@ struct pool {
 	int64_t fault_wall_ms;
 	int64_t sent_wall_ms;
 	char tls[128];
+	int64_t by_data_ms; /* BDAT is not tried until then; 0: never failed */
 	struct settle_counts counts;
 };
 
@@ -332,6 +333,9 @@ int64_t pool_wait_ms(const struct pool *p, int64_t now_ms);
 bool pool_may_open(const struct pool *p, int64_t now_ms);
 /* One of its connections, not the only one, was refused as one too many. */
 void pool_crowded(struct pool *p, const char *reply, struct instant now);
+/* It has no BDAT, though it offers CHUNKING; is that (still) so? */
+void pool_no_bdat(struct pool *p, int64_t now_ms);
+bool pool_by_data(const struct pool *p, int64_t now_ms);
 /* May it be probed now, and is there a reason to? */
 bool pool_probes(const struct pool *p, int64_t now_ms);
 void pool_status(const struct pool *p, struct instant now,

@@ -441,7 +441,7 @@ take_data_reply(struct transaction *t, const struct answer *a)
 
 /* To the dot or BDAT. */
 static enum reply_meaning
-take_end_reply(struct transaction *t, enum command command, bool early,
+take_end_reply(struct transaction *t, enum command command,
     const struct answer *a)
 {
 	int code = a->reply->code;
@@ -449,14 +449,14 @@ take_end_reply(struct transaction *t, enum command command, bool early,
 	bool no_bdat = command == COMMAND_BDAT && t->accepted > 0 &&
 	    (code == 500 || code == 502);
 
+	t->delivery->no_bdat |= no_bdat;
 	if (command == COMMAND_END || code < 300)
 		t->open = false;
 	if (sent)
 		delivery_settle(t->delivery, VERDICT_SENT, a->status,
 		    a->reply->text);
-	else if (no_bdat) /* early: the link ends, the next would meet it too */
-		delivery_settle(t->delivery,
-		    early ? VERDICT_DEFERRED : VERDICT_NONE, a->status,
+	else if (no_bdat)
+		delivery_settle(t->delivery, VERDICT_NONE, a->status,
 		    a->reply->text);
 	else
 		settle_by(t->delivery, a);
@@ -537,7 +537,7 @@ transaction_reply(struct transaction *t, enum command command, bool early,
 		break;
 	case COMMAND_END:
 	case COMMAND_BDAT:
-		meaning = take_end_reply(t, command, early, &a);
+		meaning = take_end_reply(t, command, &a);
 		break;
 	case COMMAND_RSET:
 	case COMMAND_QUIT:

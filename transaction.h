@@ -134,6 +134,7 @@ struct delivery *pipeline_drop(struct pipeline *p);
 
 void pipeline_confirm(struct pipeline *p);   /* a message was taken */
 void pipeline_lock_step(struct pipeline *p); /* from now on */
+void pipeline_no_bdat(struct pipeline *p);   /* the same; nothing in flight */
 
 /* A command has been queued that ends here in the stream (COMMAND_END: the
  * content will come). */

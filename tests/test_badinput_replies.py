@@ -413,6 +413,26 @@ def test_I55_BDAT_that_is_offered_and_not_there(daemon, host, reply):
                    for line in daemon.log)
 
 
+@pytest.mark.parametrize("reply", ["502 5.5.1 no BDAT", "500 5.5.1 what?"])
+def test_i55_a_chunk_that_is_taken_for_commands(make_daemon, host, reply):
+    """The relayhost answers each of its lines: that connection is of no more
+    use, and from the next one on mail flows by DATA."""
+    daemon = make_daemon(relay={"connections": 1}).start()
+    host.fault("BDAT", "\r\n".join([reply] * 9))
+    send(daemon)
+    host.wait_messages(1)
+    for _ in range(3):
+        send(daemon)
+    assert [one.verb for one in host.wait_messages(4)] == ["DATA"] * 4
+    assert_over(daemon, 4)
+    tried = [session for session in host.sessions
+             if any(one.startswith("BDAT") for one in session.commands)]
+    assert tried == host.sessions[:1]
+    told = [line for line in daemon.log if "has no BDAT; DATA is used" in line]
+    assert len(told) == 1
+    assert not any("bounced" in line for line in daemon.log)
+
+
 def test_I56_wishes_for_reports_end_where_DSN_is_not_offered(daemon, host):
     """The sender hears how far it got (RFC 3461, section 5.2.2)."""
     done = daemon.sendmail("-f", SENDER, "-N", "success", "-R", "hdrs", "-V",

@@ -24,6 +24,9 @@ enum {
 	ALL = SMTP_CAN_PIPELINING | SMTP_CAN_CHUNKING,
 };
 
+/* Beside what the relayhost can do: not message n by BDAT. */
+#define BY_DATA(n) (1u << (15 + (n)))
+
 /* ---- what a test is made of ---- */
 
 struct message {
@@ -70,8 +73,9 @@ struct dialogue {
 	struct step step[STEPS];
 	/*
 	 * In order: "N:" and a letter for each recipient of message N (Sent,
-	 * Deferred, Failed, None, Unknown); the name of the fault at the end,
-	 * "-" for none, nothing when it stays open.
+	 * Deferred, Failed, None, Unknown), "!" when BDAT is not there; the
+	 * name of the fault at the end, "-" for none, nothing when it stays
+	 * open.
 	 */
 	const char *result;
 };
@@ -342,7 +346,7 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 		assert_non_null(d->recipient[i].reply);
 		buf_add_char(&w.result, "NSDFU"[d->recipient[i].verdict]);
 	}
-	buf_add_char(&w.result, ' ');
+	buf_add_text(&w.result, d->no_bdat ? "! " : " ");
 }
 
 static void
@@ -394,6 +398,7 @@ make_delivery(size_t n, const struct message *m)
 	e->envelope.eight_bit = m->eight_bit;
 	e->envelope.utf8 = m->utf8;
 	d->entry = e;
+	d->by_data = (w.can & BY_DATA(e->id)) != 0;
 	d->recipient_count = m->recipients == 0 ? 1 : m->recipients;
 	d->recipient = mem_alloc(d->recipient_count * sizeof(*d->recipient));
 	e->envelope.recipient =
@@ -771,11 +776,30 @@ chunking_keeps_messages_in_flight(void **state)
 		    { BDAT1, S(OK OK "502 5.5.1 what\r\n"), C("RSET\r\n"),
 			S(OK), C(MAIL("")), S(OK), C(RCPT(1)), S(OK),
 			C("DATA\r\n"), S(GO), C("b\r\n.\r\n"), S(OK) },
-		    "1:N 2:S" },
+		    "1:N! 2:S" },
 		{ "I55: the chunk was taken for commands", ALL, 0, 0, TWO,
 		    { BDAT1, S(OK OK "502 5.5.1 what\r\n"), C("RSET\r\n"),
 			S("500 a?\r\n"), C("") },
-		    "1:N 2:N protocol" },
+		    "1:N! 2:N protocol" },
+		{ "I55: known not to be there", ALL | BY_DATA(1) | BY_DATA(2),
+		    0, 0, TWO,
+		    { C(MAIL("") RCPT(1) "DATA\r\n"), S(OK OK GO),
+			C("a\r\n.\r\n" MAIL("") RCPT(1) "DATA\r\n"),
+			S(OK OK OK GO), C("b\r\n.\r\n"), S(OK) },
+		    "1:S 2:S" },
+		{ "I55: known once the window is empty", ALL | BY_DATA(2), 0, 0,
+		    TWO,
+		    { BDAT1, S(OK OK OK),
+			C("RSET\r\n" MAIL("") RCPT(1) "DATA\r\n"),
+			S(OK OK OK GO), C("b\r\n.\r\n"), S(OK) },
+		    "1:S 2:S" },
+		{ "I55: known while a chunk is in flight", ALL | BY_DATA(3), 0,
+		    0,
+		    { { .content = "a\r\n" }, { .content = "b\r\n" },
+			{ .content = "c\r\n" } },
+		    { BDAT1, S(OK OK OK), C(RBDAT("b") RBDAT("c")),
+			S(OK OK OK OK OK OK OK OK) },
+		    "1:S 2:S 3:S" },
 	};
 
 	(void)state;
@@ -1025,7 +1049,7 @@ what_nobody_asked_for_ends_the_link(void **state)
 		    "1:F -" },
 		{ "I55: BDAT unknown, refused early", ALL, 0, 0, ONE,
 		    { { BLOCK, "", 56 }, S(OK OK), S("502 what\r\n") },
-		    "1:D -" },
+		    "1:N! -" },
 	};
 
 	(void)state;

@@ -57,6 +57,40 @@ a_fault_of_the_relay_costs_no_retry(void **state)
 }
 
 static void
+BDAT_that_is_not_there_is_remembered_for_a_day(void **state)
+{
+	static const int64_t hour = 3600 * 1000;
+	struct bench *b = *state;
+	struct relay_link *link = &fake.link[0];
+	int round;
+
+	for (round = 0; round < 2; round++) {
+		(void)submit(b, 1);
+		if (round == 0)
+			make_ready(b, link);
+		assert_false(link->delivery->by_data);
+		link->delivery->no_bdat = true;
+		finish(b, link, none_tried);
+		assert_true(link->delivery->by_data);
+		finish(b, link, all_sent);
+		advance(b, 23 * hour);
+		(void)submit(b, 1);
+		assert_true(link->delivery->by_data);
+		finish(b, link, all_sent);
+		advance(b, hour);
+	}
+	/* A reload may be why it is there now. */
+	(void)submit(b, 1);
+	link->delivery->no_bdat = true;
+	finish(b, link, all_sent);
+	sched_configure(b->sched, &b->config);
+	(void)submit(b, 1);
+	make_ready(b, &fake.link[1]);
+	assert_false(fake.link[1].delivery->by_data);
+	finish(b, &fake.link[1], all_sent);
+}
+
+static void
 a_pause_lets_one_probe_through_and_its_wait_doubles(void **state)
 {
 	struct bench *b = *state;
@@ -537,6 +571,7 @@ main(void)
 		T(a_sent_message_leaves_the_queue),
 		T(a_second_link_opens_only_when_the_first_is_busy),
 		T(a_fault_of_the_relay_costs_no_retry),
+		T(BDAT_that_is_not_there_is_remembered_for_a_day),
 		T(a_pause_lets_one_probe_through_and_its_wait_doubles),
 		T(an_untried_message_goes_again_after_the_pause),
 		T(a_refused_message_waits_by_its_own_retries),
