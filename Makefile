@@ -31,7 +31,7 @@ PATHS = -DSYSCONFDIR='"$(SYSCONFDIR)"' -DLOCALSTATEDIR='"$(LOCALSTATEDIR)"' \
     -DRUNSTATEDIR='"$(RUNSTATEDIR)"' -DPREFIX='"$(PREFIX)"'
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) $(WARNINGS) $(HARDENING) \
     $(SPECIAL) $(PATHS) -iquote . -MMD -MP
-LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,-z,relro,-z,now $(LDFLAGS)
+LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,--build-id -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
 LAYERS = log buf util loop \
@@ -70,7 +70,7 @@ $(BUILD)/tests/%.o: tests/%.c Makefile
 $(ARCHIVE): $(OBJECTS)
 	$(Q)rm -f $@ && ar rcs $@ $(OBJECTS)
 
-RELAYD = relayd startup confine filter system
+RELAYD = relayd crash startup confine filter system
 $(BIN)/relayd: $(RELAYD:%=$(BUILD)/%.o) $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
@@ -202,7 +202,7 @@ lint: all $(UNITS:%=%.o) $(BENCH)
 	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang \
 	    build/clang/relayd build/clang/sendmail build/clang/relayctl \
 	    $(UNITS:$(BUILD)/%=build/clang/%.o)
-	tests/layers.sh $(BUILD) $(LAYERS) system filter confine startup relayd
+	tests/layers.sh $(BUILD) $(LAYERS) system filter confine startup crash relayd
 	clang-format --dry-run -Werror $(C_FILES)
 	ls *.c | xargs -P 2 -I FILE clang-tidy -quiet FILE -- -std=c11 \
 	    -D_GNU_SOURCE -iquote . $(PATHS) 2>/dev/null

@@ -311,6 +311,39 @@ log_debug(const char *part, const char *format, ...)
 	va_end(ap);
 }
 
+size_t
+log_prepare(char out[LOG_PREPARED], const char *text)
+{
+	char before[40] = "";
+	int n, pid = (int)getpid();
+
+	if (log_state.where == TO_SYSLOG)
+		(void)snprintf(before, sizeof(before),
+		    "<%d>relayd[%d]: ", LOG_MAIL | LOG_ERR, pid);
+	else if (log_state.where == TO_JOURNAL_STDERR)
+		(void)snprintf(before, sizeof(before), "<%d>", LOG_ERR);
+	if (log_state.json)
+		n = snprintf(out, LOG_PREPARED,
+		    "%s{\"level\": \"error\", \"program\": \"relayd\", "
+		    "\"pid\": %d, \"message\": \"%s\"}\n",
+		    before, pid, text);
+	else if (log_state.where == TO_SYSLOG)
+		n = snprintf(out, LOG_PREPARED, "%serror: %s\n", before, text);
+	else
+		n = snprintf(out, LOG_PREPARED, "%srelayd[%d]: error: %s\n",
+		    before, pid, text);
+	return n < 0 ? 0 : n < LOG_PREPARED ? (size_t)n : LOG_PREPARED - 1;
+}
+
+void
+log_prepared(const char *line, size_t len)
+{
+	if (log_state.where == TO_SYSLOG)
+		(void)send_syslog(line, len);
+	else
+		(void)send_stderr(line, len);
+}
+
 uint64_t
 log_lost(void)
 {

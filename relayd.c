@@ -1,6 +1,7 @@
 /*
  * main(): options, the order of starting, signals, and the end.
  */
+#include "crash.h"
 #include "startup.h"
 
 #include <errno.h>
@@ -122,6 +123,7 @@ open_log(const struct relayd *d)
 	if (d->options.stdio && target == LOG_TO_AUTO)
 		target = LOG_TO_SYSLOG;
 	log_open(target, level, d->config->log_json);
+	crash_prepare();
 }
 
 static int

@@ -58,6 +58,14 @@ void log_error(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_warning(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_info(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_debug(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The same for a signal handler: an error's line without its time, made while
+ * there is time (of text without quotes; its length is returned), and written
+ * later by what is async-signal-safe. */
+enum { LOG_PREPARED = 320 };
+size_t log_prepare(char out[LOG_PREPARED], const char *text);
+void log_prepared(const char *line, size_t len);
+
 uint64_t log_lost(void); /* lines that could not be written, since start */
 
 /* ---- buf.c: bytes that know their length -------------------------------- */

@@ -226,10 +226,10 @@ class Daemon:
     def ended(self):
         return self._ended
 
-    def expect_killed(self):
-        """A fault that strace injects has killed it."""
+    def expect_killed(self, by=signal.SIGKILL):
+        """A signal, that strace injects or a test sends, has killed it."""
         self._killed = True
-        assert self.wait_end() == -signal.SIGKILL
+        assert self.wait_end() == -by
 
     def wait(self, condition, timeout=TIMEOUT):
         """Until condition() is true; it is looked at after each log line."""

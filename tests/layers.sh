@@ -13,7 +13,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
     rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,keep,entry,move,walk,history
-    history.h=history,settle,sched,relayctl_history
+    crash.h=crash,relayd history.h=history,settle,sched,relayctl_history
     setup.h=setup,trust,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
     sched.h=due,age,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup

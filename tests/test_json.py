@@ -3,6 +3,7 @@ schema/ says, whatever the input."""
 
 import json
 import pathlib
+import signal
 import socket
 
 import jsonschema
@@ -72,6 +73,15 @@ def test_L3_a_long_line_stays_one_and_valid(json_daemon):
     assert max(map(len, json_daemon.log)) < 2400
     assert any('"\\' in line["message"] or "\\x" in line["message"]
                for line in lines(json_daemon))
+
+
+def test_only_the_line_of_a_crash_has_no_time(json_daemon):
+    json_daemon.process.send_signal(signal.SIGABRT)
+    json_daemon.expect_killed(signal.SIGABRT)
+    *others, last = lines(json_daemon)
+    assert all("time" in line for line in others)
+    assert "time" not in last and last["level"] == "error"
+    assert last["message"].startswith("ended by SIGABRT: relayd ")
 
 
 def test_the_level_is_a_field_and_not_in_the_text(make_daemon, host):

@@ -1,13 +1,14 @@
 """The log: whatever clients and relayhosts say, a line stays one line and its
-fields stay ours, to the programs that read logs too (badinput L1, L2, L5)."""
+fields stay ours, to the programs that read logs too (badinput L1, L2, L4, L5)."""
 
 import re
+import signal
 import socket
 import subprocess
 
 import pytest
 
-from harness import PEERS, TIMEOUT
+from harness import BIN, PEERS, SANITIZED, TIMEOUT
 
 BAD_ID = pytest.mark.defective_input(
     "message-id: InvalidHeaderDefect", "message-id: ObsoleteHeaderDefect",
@@ -147,6 +148,23 @@ def test_L1_one_line_and_printable(make_daemon, host, text):
     if text == LONG:
         assert any("message-id=<xxx" in line and line.endswith("...>")
                    for line in lines)
+
+
+# A sanitizer tells of SIGSEGV itself.
+@pytest.mark.parametrize("signo", [signal.SIGABRT] + (
+    [] if SANITIZED else [signal.SIGSEGV, signal.SIGBUS]))
+def test_L4_a_crash_tells_the_build_and_nothing_else(daemon, host, signo):
+    host.fault("RCPT", "450 4.2.1 later")
+    converse(daemon, b"EHLO x", *transaction(b"a@b.example", b"c@d.example"))
+    daemon.wait_log("status=deferred")
+    before = len(daemon.log)
+    daemon.process.send_signal(signo)
+    daemon.expect_killed(signo)
+    line, = daemon.log[before:]
+    build = re.fullmatch(
+        rf"relayd\[{daemon.process.pid}\]: error: ended by {signo.name}: "
+        r"relayd [0-9.]+, build ([0-9a-f]{32,64})", line)[1]
+    assert bytes.fromhex(build) in (BIN / "relayd").read_bytes()
 
 
 @pytest.mark.defective_input("InvalidHeaderDefect")
