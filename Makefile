@@ -219,6 +219,7 @@ format:
 BIN_DIR = $(PREFIX)/bin
 SBIN_DIR = $(PREFIX)/sbin
 MAN_DIR = $(PREFIX)/share/man
+SCHEMA_DIR = $(PREFIX)/share/relayd/schema
 UNIT_DIR = $(PREFIX)/lib/systemd/system
 fill_in = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
     -e 's|@LOCALSTATEDIR@|$(LOCALSTATEDIR)|g' \
@@ -228,7 +229,8 @@ fill_in = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
 install: all
 	install -d $(DESTDIR)$(SBIN_DIR) $(DESTDIR)$(BIN_DIR) \
 	    $(DESTDIR)$(MAN_DIR)/man5 $(DESTDIR)$(MAN_DIR)/man8 \
-	    $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d \
+	    $(DESTDIR)$(SCHEMA_DIR) $(DESTDIR)$(UNIT_DIR) \
+	    $(DESTDIR)$(PREFIX)/lib/sysusers.d \
 	    $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	# One that is there keeps its mode.
 	[ -d $(DESTDIR)$(SYSCONFDIR)/relayd ] || \
@@ -238,6 +240,7 @@ install: all
 	ln -sf ../sbin/sendmail $(DESTDIR)$(BIN_DIR)/newaliases
 	install -m 644 man/*.5 $(DESTDIR)$(MAN_DIR)/man5
 	install -m 644 man/*.8 $(DESTDIR)$(MAN_DIR)/man8
+	install -m 644 schema/*.json $(DESTDIR)$(SCHEMA_DIR)
 	@echo '  UNITS $(DESTDIR)$(PREFIX)/lib'
 	$(Q)$(call fill_in,relayd.service,$(UNIT_DIR)/relayd.service)
 	$(Q)$(call fill_in,relayd.socket,$(UNIT_DIR)/relayd.socket)

@@ -13,7 +13,9 @@ PROGRAMS = ("sbin/relayctl", "sbin/relayd", "sbin/sendmail")
 TEXTS = ("lib/systemd/system/relayd.service", "lib/systemd/system/relayd.socket",
          "lib/sysusers.d/relayd.conf", "lib/tmpfiles.d/relayd.conf",
          "share/man/man5/relayd.conf.5", "share/man/man8/relayctl.8",
-         "share/man/man8/relayd.8", "share/man/man8/sendmail.8")
+         "share/man/man8/relayd.8", "share/man/man8/sendmail.8",
+         *(f"share/relayd/schema/{name}.json"
+           for name in ("log", "logline", "queue", "status")))
 LINKS = {"bin/mailq": "../sbin/sendmail", "bin/newaliases": "../sbin/sendmail"}
 MTA_LINKS = {"usr/sbin/sendmail": "/usr/local/sbin/sendmail",
              "usr/lib/sendmail": "/usr/local/sbin/sendmail",
