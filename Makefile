@@ -1,5 +1,5 @@
-# relayd: make, make check, make lint, make asan, make bench, make fuzz,
-# make fuzz-coverage, make install, make install-mta
+# relayd: make, make check, make soak, make lint, make asan, make bench,
+# make fuzz, make fuzz-coverage, make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
 # CFLAGS, WERROR= and the directories below, the same for make and for make
@@ -19,6 +19,8 @@ BUILD   = build
 BIN     = .
 # Extra flags of special builds (asan).
 SPECIAL =
+# Of the tests of the programs: which, as pytest selects.
+SELECT =
 # make V=1 shows the commands.
 V =
 Q = $(if $(V),,@)
@@ -119,7 +121,11 @@ check-system: all
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	RELAYD_BIN=$(abspath $(BIN)) PYTEST_DEBUG_TEMPROOT=$$scratch \
 	PYTHONDONTWRITEBYTECODE=1 tests/own-root.sh \
-	    $(PYTHON) -m pytest -q -n 4 -rs -p no:cacheprovider tests
+	    $(PYTHON) -m pytest -q -n 4 -rs -p no:cacheprovider $(SELECT) tests
+
+# The tests that take too long for every change; they print their figures.
+soak:
+	$(MAKE) check-system SELECT='-m soak -rP'
 
 # What the benchmark needs besides: a relayhost, a load, the machine's limit.
 BENCH = $(BUILD)/bench/relayhost $(BUILD)/bench/load $(BUILD)/bench/limit
@@ -273,7 +279,7 @@ clean:
 	rm -rf build
 	rm -f relayd sendmail relayctl mailq newaliases
 
-.PHONY: all check check-unit check-fuzz check-system asan bench fuzz \
+.PHONY: all check check-unit check-fuzz check-system soak asan bench fuzz \
     fuzz-coverage replay-corpus run-fuzzers lint format install install-mta clean
 .SECONDARY:
 

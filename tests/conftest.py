@@ -25,13 +25,19 @@ from harness import (BIN, PASSWORD, PEERS, ROOT, TIMEOUT, USER, Daemon,
 from relayhost import Authority, Relayhost
 
 
-def pytest_collection_modifyitems(items):
-    """What waits longest begins first."""
+def pytest_collection_modifyitems(config, items):
+    """What waits longest begins first; what is for "make soak" only waits
+    until it is asked for."""
+    if not config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    config.addinivalue_line("markers", "soak: only with -m soak")
     config.addinivalue_line("markers", "peers: needs tests/peers.sh and root")
     config.addinivalue_line("markers", "root: needs root")
     config.addinivalue_line("markers", "defective_input(defect, ...): what "

@@ -99,14 +99,20 @@ def relay_status(daemon):
     return json.loads(daemon.relayctl("status", "--json").stdout)["relays"][0]
 
 
-def test_a_limit_by_the_second(make_daemon, authority):
-    with Throttling(authority, 50) as host:
+@pytest.mark.parametrize("per_second, count", [
+    pytest.param(50, 400, id="short"),
+    pytest.param(14, 300, id="Amazon-SES", marks=pytest.mark.soak)])
+def test_a_limit_by_the_second(make_daemon, authority, per_second, count):
+    with Throttling(authority, per_second) as host:
         daemon = make_daemon(host=host).start()
-        submit(daemon, 400)
-        assert_delivered_once(daemon, host, 400)
+        submit(daemon, count)
+        assert_delivered_once(daemon, host, count)
         began = host.tries[0][0]
         late = [taken for at, taken in host.tries if at - began >= 5]
         refused = [taken for _, taken in host.tries].count(False)
+        print(f"{count} at {per_second} a second: "
+              f"{host.tries[-1][0] - began:.1f} s, {refused} refused; after "
+              f"5 s {late.count(False)} of {len(late)}")
         assert 0 < refused
         # One of twenty.
         assert late.count(False) * 20 <= len(late), (late, refused)
