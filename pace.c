@@ -47,6 +47,10 @@ enum {
 	 * no reason to probe. */
 	CALM = 16,
 	CALM_WINDOWS = 3,
+	/* A limit just measured was refused at once, and the first probe was
+	 * not, so many times in a row: that comes at any pace, and a slower one
+	 * is of no use. */
+	ODD_MAX = 3,
 	/* Nothing was refused for so long, and so many windows: there is no
 	 * limit any more.  A busy relay's trials come more often. */
 	FORGET_MS = 60 * 60 * 1000,
@@ -186,6 +190,9 @@ start_probing(struct pace *p, int64_t now_ms, int64_t reply_ms)
 	mark_take(&p->recent, p->open);
 	if (p->recent.count == 0) /* all of it awaits its reply */
 		p->recent.first_ms = now_ms - reply_ms - window;
+	p->odd = p->state == PACE_KNOWN && p->calm == 0 ? p->odd + 1 : 0;
+	if (p->odd == 1)
+		p->odd_limit = p->limit;
 	p->state = PACE_PROBING;
 	p->event = p->number;
 	p->refused_ms = now_ms;
@@ -282,6 +289,8 @@ resume(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
 
 	mark_take(&p->run, recipients);
 	measure(p, sent_ms);
+	if (p->odd > ODD_MAX)
+		p->limit = p->odd_limit;
 	if (p->sent.count == 0)
 		window_add(&p->sent, sent_ms, recipients,
 		    KEEP * p->limit.window_ms);
@@ -514,6 +523,7 @@ pace_throttled(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
 		trial_failed(p, now_ms);
 		break;
 	case PACE_PROBING:
+		p->odd = 0;
 		schedule_probe(p, now_ms, now_ms - ticket.sent_ms);
 		break;
 	}

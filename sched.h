@@ -198,6 +198,8 @@ struct pace {
 	uint64_t changed;         /* the last one under another limit */
 	uint64_t event;     /* the last one sent before it was throttled */
 	int64_t refused_ms; /* when that was */
+	unsigned odd;       /* refused at any pace, so many times in a row */
+	struct pace_limit odd_limit; /* before these */
 
 	struct window sent; /* refusals taken out */
 	struct mark run;    /* all since the last probe accepted */
