@@ -1,6 +1,6 @@
 /*
- * The limits that are fixed, and the settings: what relayd.conf says, checked,
- * with every default filled in, and what can be asked of them.  A part of relayd.h.
+ * The limits that are fixed, the settings (what relayd.conf says, checked, with
+ * every default filled in), and what can be asked of them.  A part of relayd.h.
  * (clang-format would break the columns.)
  */
 #ifndef CONFIG_H
@@ -38,7 +38,10 @@ enum {
 
 enum from_mode { FROM_MISSING, FROM_LOCAL, FROM_ALWAYS };
 enum tls_mode { TLS_STARTTLS, TLS_IMPLICIT, TLS_OPPORTUNISTIC, TLS_NONE };
-enum auth_mode { AUTH_AUTO, AUTH_PLAIN, AUTH_LOGIN, AUTH_NONE };
+enum auth_mode {
+	AUTH_AUTO, AUTH_PLAIN, AUTH_LOGIN, AUTH_CRAM_MD5, AUTH_SCRAM_SHA_256,
+	AUTH_EXTERNAL, AUTH_NONE
+};
 enum family { FAMILY_ANY, FAMILY_IPV4, FAMILY_IPV6 };
 
 struct config_listen {
@@ -120,6 +123,8 @@ struct config *config_load(const char *path, struct buf *errors,
 struct config *config_hold(struct config *c); /* one more reference */
 void config_release(struct config *c);	      /* NULL is fine */
 
+bool config_has_login(const struct config_relay *r);
+bool config_has_password(const struct config_relay *r); /* the login has one */
 /* The password of a relay, read afresh (as the daemon's user), a trailing
  * newline dropped.  An empty one is an error; so is a file that others can
  * read.  -1: with a line for the user in error, which says what mends it. */

@@ -137,6 +137,19 @@ read_credential(const char *name, struct buf *password, struct buf *error)
 	return ret;
 }
 
+bool
+config_has_login(const struct config_relay *r)
+{
+	return r->auth == AUTH_EXTERNAL ||
+	    (r->user[0] != '\0' && r->auth != AUTH_NONE);
+}
+
+bool
+config_has_password(const struct config_relay *r)
+{
+	return config_has_login(r) && r->auth != AUTH_EXTERNAL;
+}
+
 int
 config_password(const struct config_relay *r, struct buf *password,
     struct buf *error)

@@ -80,7 +80,11 @@ void smtp_reply_status(const char *text, int code, char out[12]);
 #define SMTP_CAN_SIZE 64u
 #define SMTP_AUTH_PLAIN 256u
 #define SMTP_AUTH_LOGIN 512u
-#define SMTP_AUTH_OTHER 1024u /* a mechanism that we do not know */
+#define SMTP_AUTH_CRAM_MD5 1024u
+#define SMTP_AUTH_SCRAM_SHA_256 2048u
+#define SMTP_AUTH_EXTERNAL 4096u
+#define SMTP_AUTH_OTHER 8192u /* a mechanism that we do not know */
+#define SMTP_AUTH_ANY 0x3f00u
 
 /* The bits of one EHLO reply line ("250-SIZE 1000", no CRLF), 0 if none;
  * *size_limit is set when it is SIZE with a number. */

@@ -1,5 +1,5 @@
 /*
- * What the relayhost says while libcurl sets a connection up.
+ * What the relayhost says while a connection is set up.
  *
  * libcurl tells little about why there is no connection, so the replies are
  * watched on their way in: they give the phase, the relayhost's words, the
@@ -58,15 +58,8 @@ fault_name(enum fault_kind kind)
 	return names[kind];
 }
 
-bool
-setup_has_login(const struct config_relay *r)
-{
-	return r->user[0] != '\0' && r->auth != AUTH_NONE;
-}
-
-/* The key that says where the password is. */
-static const char *
-password_key(const struct config_relay *r)
+const char *
+setup_password_key(const struct config_relay *r)
 {
 	if (r->password_credential[0] != '\0')
 		return "password_credential";
@@ -206,7 +199,7 @@ setup_password(struct setup *s, struct buf *password)
 		setup_fault(s, FAULT_CONFIG, "%s", buf_text(&error));
 	else if (memchr(password->data, '\0', password->len) != NULL)
 		setup_fault(s, FAULT_CONFIG,
-		    "the password in %s has a NUL byte", password_key(r));
+		    "the password in %s has a NUL byte", setup_password_key(r));
 	buf_free(&error);
 	return s->fault.kind == FAULT_NONE;
 }
@@ -332,29 +325,6 @@ explain_ca_file(struct setup *s, const struct setup_facts *f)
 }
 
 static void
-explain_auth(struct setup *s, const struct setup_facts *f)
-{
-	static const char *const wanted[] = {
-		[AUTH_AUTO] = "PLAIN or LOGIN",
-		[AUTH_PLAIN] = "PLAIN (auth = \"plain\")",
-		[AUTH_LOGIN] = "LOGIN (auth = \"login\")",
-		[AUTH_NONE] = "none",
-	};
-
-	if (!s->answered)
-		setup_fault(s, FAULT_AUTH,
-		    "no common AUTH mechanism with %s: relayd is to use %s, "
-		    "the relayhost offers: %.400s",
-		    s->peer, wanted[s->relay->auth], s->reply.text);
-	else if (s->reply.code >= 500)
-		setup_fault(s, FAULT_AUTH,
-		    "%s refused the login: %.300s; check user and %s", s->peer,
-		    s->reply.text, password_key(s->relay));
-	else
-		explain_refused(s, f);
-}
-
-static void
 explain_lost(struct setup *s, const struct setup_facts *f)
 {
 	setup_fault(s, FAULT_LOST,
@@ -388,24 +358,11 @@ setup_explain(struct setup *s, const struct setup_facts *facts)
 		[SETUP_TLS] = explain_tls,
 		[SETUP_CERTIFICATE] = explain_certificate,
 		[SETUP_CA_FILE] = explain_ca_file,
-		[SETUP_AUTH] = explain_auth,
 		[SETUP_LOST] = explain_lost,
 		[SETUP_OTHER] = explain_other,
 	};
 
 	explain[facts->end](s, facts);
-}
-
-void
-setup_check_login(struct setup *s)
-{
-	if (setup_has_login(s->relay) && s->phase != PHASE_LOGGED_IN)
-		setup_fault(s, FAULT_NO_AUTH,
-		    "%s offers no AUTH%s although a user is configured, so "
-		    "nothing was sent; check host and port, or set auth = "
-		    "\"none\" if it needs no login",
-		    s->peer,
-		    s->relay->tls == TLS_STARTTLS ? " after STARTTLS" : "");
 }
 
 /* ---- the replies on their way in ---- */

@@ -1,6 +1,7 @@
 /*
- * Between conn.c, trust.c and setup.c only: what the relayhost says while a connection
- * is set up, and the words for what went wrong.
+ * Between setup.c, trust.c and conn.c with its helpers only: what the
+ * relayhost says while a connection is set up, and the words for what went
+ * wrong.
  */
 #ifndef SETUP_H
 #define SETUP_H
@@ -49,7 +50,6 @@ enum setup_end {
 	SETUP_TLS,         /* the handshake failed */
 	SETUP_CERTIFICATE, /* its check failed */
 	SETUP_CA_FILE,     /* can't be used */
-	SETUP_AUTH,        /* refused, or no mechanism in common */
 	SETUP_LOST,
 	SETUP_OTHER,
 	SETUP_ENDS,
@@ -66,8 +66,6 @@ struct setup_facts {
 	const char *certificate_error;
 };
 
-bool setup_has_login(const struct config_relay *r);
-
 /* Make s->peer; ip NULL: not connected. */
 void setup_name_peer(struct setup *s, const char *ip);
 /* The URL for libcurl, which says its path, decoded, in EHLO. */
@@ -82,8 +80,8 @@ void setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
 bool setup_password(struct setup *s, struct buf *password);
 /* The fault for how it ended. */
 void setup_explain(struct setup *s, const struct setup_facts *facts);
-/* The relayhost let us through; was there a login where there is a user? */
-void setup_check_login(struct setup *s);
+/* The key that says where the password is. */
+const char *setup_password_key(const struct config_relay *r);
 
 /* The step that the next line belongs to: "greeting", "ehlo" ... */
 const char *setup_step(const struct setup *s);

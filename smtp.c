@@ -462,6 +462,27 @@ static const struct {
 };
 
 static unsigned
+auth_mechanism(struct span name)
+{
+	static const struct {
+		const char *name;
+		unsigned bit;
+	} known[] = {
+		{ "PLAIN", SMTP_AUTH_PLAIN },
+		{ "LOGIN", SMTP_AUTH_LOGIN },
+		{ "CRAM-MD5", SMTP_AUTH_CRAM_MD5 },
+		{ "SCRAM-SHA-256", SMTP_AUTH_SCRAM_SHA_256 },
+		{ "EXTERNAL", SMTP_AUTH_EXTERNAL },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (span_equal_nocase(name, span_of(known[i].name)))
+			return known[i].bit;
+	return name.len > 0 ? SMTP_AUTH_OTHER : 0;
+}
+
+static unsigned
 auth_mechanisms(struct span list)
 {
 	struct span name;
@@ -470,12 +491,7 @@ auth_mechanisms(struct span list)
 
 	do {
 		more = span_cut(list, ' ', &name, &list);
-		if (span_equal_nocase(name, SPAN("PLAIN")))
-			bits |= SMTP_AUTH_PLAIN;
-		else if (span_equal_nocase(name, SPAN("LOGIN")))
-			bits |= SMTP_AUTH_LOGIN;
-		else if (name.len > 0)
-			bits |= SMTP_AUTH_OTHER;
+		bits |= auth_mechanism(name);
 	} while (more);
 	return bits;
 }

@@ -284,7 +284,7 @@ check_secrets(const struct relayd *d)
 	for (i = 0; i < d->config->relay_count && status == EX_OK; i++) {
 		const struct config_relay *r = &d->config->relay[i];
 
-		if (r->auth != AUTH_NONE && r->user[0] != '\0' &&
+		if (config_has_password(r) &&
 		    config_password(r, &password, &error) == -1)
 			status = startup_fail(EX_CONFIG, buf_text(&error));
 		buf_wipe(&password);

@@ -10,6 +10,7 @@ import sys
 
 import relayhost
 
+ALL = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "EXTERNAL")
 LOGIN = {"users": {"me@example.com": "secret-word"}}
 
 
@@ -54,16 +55,52 @@ SCENES = {
     "auth-250": (LOGIN, [("AUTH", "250 2.0.0 fine")]),
     "auth-closes": (LOGIN, [("AUTH", None, "close")]),
     "surplus": (LOGIN, []),
+    "scram": (LOGIN | {"auth": ALL}, []),
+    "scram-signature": (LOGIN | {"auth": ALL}, []),
+    "scram-no-signature": (LOGIN | {"auth": ALL}, []),
+    "scram-nonce": (LOGIN | {"auth": ALL}, []),
+    "scram-iterations": (LOGIN | {"auth": ALL}, []),
+    "scram-extension": (LOGIN | {"auth": ALL}, []),
+    "scram-password": ({"users": {"me@example.com": "other"}, "auth": ALL},
+                       []),
+    "scram-504": (LOGIN | {"auth": ALL}, []),
+    "all-504": (LOGIN | {"auth": ALL}, []),
+    "plain-only": (LOGIN | {"auth": ("PLAIN",)}, []),
+    "cram-only": (LOGIN | {"auth": ("CRAM-MD5", "EXTERNAL")}, []),
+    "external-only": (LOGIN | {"auth": ("EXTERNAL",)}, []),
+    "plain-535": (LOGIN, [("AUTH", "535 5.7.8 no")]),
+    "challenge-bad": (LOGIN | {"auth": ("CRAM-MD5",)},
+                      [("CHALLENGE", "334 $$$")]),
+    "challenge-long": (LOGIN | {"auth": ("CRAM-MD5",)},
+                       [("CHALLENGE", "334 " + "A" * 2000)]),
+    "challenge-huge": (LOGIN | {"auth": ("CRAM-MD5",)},
+                       [("CHALLENGE", b"334 " + b"A" * (1 << 20), "stall")]),
+    "challenge-early": (LOGIN | {"auth": ("CRAM-MD5",)},
+                        [("CHALLENGE", "235 2.7.0 come in")]),
+    "challenge-endless": (LOGIN, [("AUTH", "334 " + "\r\n334 " * 1000)]),
+    "challenge-again": (LOGIN, [("AUTH", "334 ")]),
+    "challenge-closes": (LOGIN | {"auth": ("CRAM-MD5",)},
+                         [("CHALLENGE", b"334 PD", "close")]),
+    "auth-534": (LOGIN, [("AUTH", "534 5.7.9 app password")]),
+    "auth-432": (LOGIN, [("AUTH", "432 4.7.12 a transition")]),
+    "auth-stalls": (LOGIN, [("AUTH", None, "stall")]),
 }
 
 
 def serve(authority, scene):
     options, faults = SCENES[scene]
     host = relayhost.Relayhost(authority, **options)
-    authority.context(host.certificate).maximum_version = \
+    host.context.maximum_version = \
         ssl.TLSVersion.TLSv1_2 if scene == "tls-1.2" else \
         ssl.TLSVersion.MAXIMUM_SUPPORTED
     host.auth_in_clear = scene == "all-in-clear"
+    host.scram = {"scram-signature": "wrong signature",
+                  "scram-no-signature": "no signature",
+                  "scram-nonce": "other nonce",
+                  "scram-iterations": "iterations",
+                  "scram-extension": "extension"}.get(scene, "")
+    host.auth_broken = {"scram-504": ("SCRAM-SHA-256", "PLAIN"),
+                        "all-504": ALL}.get(scene, ())
     for point, reply, *then in faults:
         host.fault(point, reply, then=then[0] if then else "go-on")
     relayhost.Session.on_auth = surplus if scene == "surplus" else ON_AUTH

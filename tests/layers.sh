@@ -9,12 +9,14 @@ objects=$1
 shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
-    dirent.h=queue,walk,metrics curl/=conn openssl/=conn,trust,relayctl_probe
+    dirent.h=queue,walk,metrics curl/=conn,connector,handle
+    openssl/=trust,conn,handle,scram,relayctl_probe
+    conn.h=connector,handle,conn auth.h=scram,auth,conn
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
     rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,queue,keep,entry,move,walk,history
     crash.h=crash,relayd history.h=history,settle,sched,relayctl_history
-    setup.h=setup,trust,conn wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
+    setup.h=setup,trust wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
     sched.h=due,age,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
     session.h=reply,dialogue,session control.h=client,operate,verbs,control

@@ -1,7 +1,8 @@
 """A relayhost for tests and for README's demonstration.
 
-It speaks ESMTP with STARTTLS or implicit TLS and AUTH PLAIN and LOGIN, keeps
-what it received, logs every byte that came in, and misbehaves on request:
+It speaks ESMTP with STARTTLS or implicit TLS and AUTH (PLAIN and LOGIN, unless
+told otherwise), keeps what it received, logs every byte that came in, and
+misbehaves on request:
 
     with Relayhost(authority) as host:
         host.fault("RCPT", "450 4.2.1 later", match="bob", times=1)
@@ -17,6 +18,8 @@ import argparse
 import base64
 import dataclasses
 import datetime
+import hashlib
+import hmac
 import os
 import pathlib
 import re
@@ -59,15 +62,19 @@ class Authority:
 
     def certificate(self, kind="good"):
         """Paths of certificate and key: good, expired, early (it is not valid
-        yet), self-signed, wrong-name, or rooted (with the authority's)."""
+        yet), self-signed, wrong-name, rooted (with the authority's), or
+        another host's or client's of that name."""
         cert, key = (self.directory / f"{kind}{end}" for end in
                      (".pem", ".key"))
         if cert.exists():
             return cert, key
-        names = ["other.example"] if kind == "wrong-name" else self.names
+        names = {"wrong-name": ("other.example",), **dict.fromkeys(
+            ("good", "expired", "early", "self-signed", "rooted"),
+            self.names)}.get(kind, (kind,))
         name = names[0]
+        ours = names == self.names
         names = "subjectAltName=" + ",".join(f"DNS:{one}" for one in names)
-        if kind != "wrong-name":
+        if ours:
             names += ",IP:127.0.0.1"
         if kind == "self-signed":
             self._request(kind, name, "-x509", "-days", "30", "-addext", names)
@@ -97,9 +104,12 @@ class Authority:
                       "-startdate", begin, "-enddate", end,
                       "-outdir", ".", "-out", f"{kind}.pem")
 
-    def context(self, kind="good"):
-        """Of such a certificate; "old": a good one, and no TLS but 1.0."""
-        if kind not in self._contexts:
+    def context(self, kind="good", clients=False):
+        """Of such a certificate; "old": a good one, and no TLS but 1.0.
+
+        clients: those that show a certificate of ours are known by it.
+        """
+        if (kind, clients) not in self._contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(
                 *self.certificate("good" if kind == "old" else kind))
@@ -109,8 +119,11 @@ class Authority:
                     warnings.simplefilter("ignore", DeprecationWarning)
                     context.minimum_version = ssl.TLSVersion.TLSv1
                     context.maximum_version = ssl.TLSVersion.TLSv1
-            self._contexts[kind] = context
-        return self._contexts[kind]
+            if clients:
+                context.load_verify_locations(self.ca_file)
+                context.verify_mode = ssl.CERT_OPTIONAL
+            self._contexts[kind, clients] = context
+        return self._contexts[kind, clients]
 
 
 @dataclasses.dataclass
@@ -350,27 +363,85 @@ class Session:
             self.channel.start_tls(self.host.context)
 
     def _answer(self, challenge):
-        self.channel.write(b"334 " + base64.b64encode(challenge) + b"\r\n")
+        """The response to a challenge; what goes out first is a fault's."""
+        self.reply("CHALLENGE",
+                   "334 " + base64.b64encode(challenge).decode())
         return base64.b64decode(self.channel.read_line().strip())
+
+    # The mechanisms: whom a client is, and None unless it has proved it.
+
+    def _plain(self, initial):
+        answer = self._answer(b"") if initial is None else initial
+        user, password = answer.split(b"\0")[1:]
+        return user, self.host.password_of(user) == password
+
+    def _login(self, initial):
+        user = self._answer(b"Username:") if initial is None else initial
+        return user, self._answer(b"Password:") == self.host.password_of(user)
+
+    def _cram_md5(self, _):
+        challenge = b"<%d@localhost>" % self.number
+        user, _, digest = self._answer(challenge).rpartition(b" ")
+        return user, digest.decode() == hmac.new(
+            self.host.password_of(user), challenge, "md5").hexdigest()
+
+    def _external(self, initial):
+        identity = self._answer(b"") if initial is None else initial
+        certificate = self.channel.tls.getpeercert() or {}
+        names = [value for field in certificate.get("subject", ())
+                 for key, value in field if key == "commonName"]
+        user = identity or "".join(names).encode()
+        return user, user.decode() in names
+
+    def _scram_sha_256(self, initial):
+        """RFC 5802.  scram: how the server misbehaves."""
+        how, iterations = self.host.scram, 4096
+        first = (self._answer(b"") if initial is None else initial).decode()
+        bare = first.removeprefix("n,,")
+        name, nonce = re.fullmatch("n=(.*),r=(.*)", bare).groups()
+        user = name.replace("=2C", ",").replace("=3D", "=").encode()
+        password = self.host.password_of(user)
+        if how == "other nonce":
+            nonce = "x" + nonce[1:]
+        if how == "iterations":
+            iterations = 10 ** 9
+        nonce, salt = nonce + "%hvYDpWUa2RaTCAfuxFIlj)", os.urandom(16)
+        challenge = (f"r={nonce},s={base64.b64encode(salt).decode()},"
+                     f"i={iterations}")
+        if how == "extension":
+            challenge = "m=x," + challenge
+        final, _, proof = self._answer(
+            challenge.encode()).decode().rpartition(",p=")
+        message = f"{bare},{challenge},{final}".encode()
+        salted = hashlib.pbkdf2_hmac("sha256", password, salt, iterations)
+
+        def sign(key, text):
+            return hmac.digest(key, text, "sha256")
+
+        key = sign(salted, b"Client Key")
+        mask = sign(hashlib.sha256(key).digest(), message)
+        good = base64.b64decode(proof) == bytes(
+            a ^ b for a, b in zip(key, mask)) and final == f"c=biws,r={nonce}"
+        signature = sign(sign(salted, b"Server Key"), message)
+        if how == "wrong signature":
+            signature = bytes(32)
+        if good and how != "no signature":
+            self._answer(b"v=" + base64.b64encode(signature))
+        return user, good
 
     def on_auth(self, argument):
         mechanism, _, initial = argument.partition(" ")
-        if mechanism.upper() == "PLAIN":
-            answer = base64.b64decode(initial) if initial else self._answer(b"")
-            user, password = answer.split(b"\0")[1:]
-        elif mechanism.upper() == "LOGIN":
-            user = (base64.b64decode(initial) if initial
-                    else self._answer(b"Username:"))
-            password = self._answer(b"Password:")
-        else:
+        prove = getattr(self, "_" + mechanism.lower().replace("-", "_"), None)
+        if prove is None or mechanism in self.host.auth_broken:
             self.reply("AUTH", "504 5.7.4 unknown mechanism", argument)
             return
-        user, password = user.decode(), password.decode()
-        good = self.host.users.get(user) == password
+        if initial:
+            initial = base64.b64decode("" if initial == "=" else initial)
+        user, good = prove(initial if argument != mechanism else None)
         said = self.reply("AUTH", "235 2.7.0 welcome" if good else
                           "535 5.7.8 wrong user name or password", mechanism)
         if said.startswith("235"):
-            self.user = user
+            self.user = user.decode()
 
     def on_mail(self, argument):
         match = re.match(r"FROM:<(.*?)>\s*(.*)", argument, re.I)
@@ -471,6 +542,8 @@ class Relayhost:
         self.authority, self.tls = authority, tls
         self.users = {} if users is None else dict(users)
         self.auth, self.auth_in_clear = tuple(auth), False
+        self.auth_broken = ()   # offered, but 504
+        self.scram = ""         # how SCRAM misbehaves
         self.extensions = list(extensions)
         self.certificate, self.own_context = certificate, None
         self.on_message = on_message
@@ -486,7 +559,10 @@ class Relayhost:
     port = property(lambda self: self._address[1])
     context = property(
         lambda self: self.own_context or
-        self.authority.context(self.certificate))
+        self.authority.context(self.certificate, "EXTERNAL" in self.auth))
+
+    def password_of(self, user):
+        return self.users.get(user.decode(), "\0").encode()
 
     def start(self):
         """Listen (again, on the same port)."""
@@ -542,8 +618,8 @@ class Relayhost:
 
     def fault(self, point, reply=None, *, then="go-on", match="", times=0,
               skip=0, slow=0, keep=False):
-        """From now on misbehave at point: GREETING, EHLO, STARTTLS, AUTH,
-        MAIL, RCPT, DATA, BDAT, END (of the message), RSET, QUIT."""
+        """From now on misbehave at point: GREETING, EHLO, STARTTLS,
+        CHALLENGE (of AUTH), AUTH, MAIL, RCPT, DATA, BDAT, END (of the message), RSET, QUIT."""
         fault = Fault(point, reply, then, match, times, skip, slow, keep)
         with self._changed:
             self.faults.append(fault)

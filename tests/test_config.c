@@ -415,7 +415,7 @@ E6_to_E22_bad_keys_and_values_are_told(void **state)
 		    "2: metrics: |no address of loopback or a private" },
 		{ RELAY "metrics = \"127.0.0.1\"",
 		    "2: metrics: |an address and a port" },
-		{ "relay x { host=h auth = external }",
+		{ "relay x { host=h auth = xoauth2 }",
 		    "1: relay.x.auth: |not in this version" },
 		{ "relay x { host=h senders = {\"shop.example\"} }",
 		    "1: relay.x.senders: |\"shop.example\"" },

@@ -22,8 +22,10 @@
 
 #include <cmocka.h>
 
-#define PEER "tests/conn_peer.py"
-#define HERE "127.0.0.1"
+#define PEER            "tests/conn_peer.py"
+#define HERE            "127.0.0.1"
+
+#define PASSWORD_BASE64 "c2VjcmV0LXdvcmQ"
 
 enum { WATCHDOG = 120 }; /* seconds; a call that blocks ends in its alarm */
 
@@ -263,6 +265,9 @@ check_seen(const struct scene *s, const char *seen)
 		assert_non_null(strstr(seen, s->auth_line));
 	else
 		assert_null(strstr(seen, "AUTH"));
+	if (strstr(seen, "AUTH PLAIN") == NULL &&
+	    strstr(seen, "AUTH LOGIN") == NULL)
+		assert_null(strstr(seen, PASSWORD_BASE64));
 }
 
 static size_t
@@ -309,6 +314,9 @@ comes_out_as_told(void **state)
 }
 
 #define PLAIN_LINE "tls AUTH PLAIN AG1lQGV4YW1wbGUuY29tAHNlY3JldC13b3Jk\n"
+
+/* "n,,n=me@example.com" in base64 */
+#define SCRAM_LINE "tls AUTH SCRAM-SHA-256 biwsbj1tZUBleGFtcGxlLmNvbS"
 
 static char elsewhere[] = "192.0.2.1", gone[] = "gone.test",
 	    hangs[] = "hangs.test";
@@ -405,7 +413,7 @@ static struct scene scenes[] = {
 	{ "I27_no_common_mechanism", "strange-auth", .kind = FAULT_AUTH,
 	    .text = "AUTH DIGEST-MD5 XOAUTH2" },
 	{ "plain_only_where_login_is_offered", "login-only", .auth = AUTH_PLAIN,
-	    .kind = FAULT_AUTH, .text = "relayd is to use PLAIN" },
+	    .kind = FAULT_AUTH, .text = "relayd is to use PLAIN (auth)" },
 	{ "I28_auth_535", "auth-535", .kind = FAULT_AUTH, .code = 535,
 	    .text = "refused the login: 535 5.7.8 who are you?; check user and "
 		    "password_file",
@@ -417,6 +425,73 @@ static struct scene scenes[] = {
 	    .text = "250 2.0.0 fine", .auth_line = PLAIN_LINE },
 	{ "closed_in_auth", "auth-closes", .kind = FAULT_LOST,
 	    .text = "waiting for the reply to AUTH", .auth_line = PLAIN_LINE },
+	{ "auto_takes_scram_first", "scram", .text = "TLSv1.",
+	    .auth_line = SCRAM_LINE },
+	{ "scram_when_asked_for", "scram", .auth = AUTH_SCRAM_SHA_256,
+	    .text = "TLSv1.", .auth_line = SCRAM_LINE },
+	{ "plain_where_scram_is_offered", "scram", .auth = AUTH_PLAIN,
+	    .text = "TLSv1.", .auth_line = PLAIN_LINE },
+	{ "auto_takes_plain", "plain-only", .text = "TLSv1.",
+	    .auth_line = PLAIN_LINE },
+	{ "auto_takes_cram_md5_at_last", "cram-only", .text = "TLSv1.",
+	    .auth_line = "tls AUTH CRAM-MD5\n" },
+	{ "cram_md5_when_asked_for", "scram", .auth = AUTH_CRAM_MD5,
+	    .text = "TLSv1.", .auth_line = "tls AUTH CRAM-MD5\n" },
+	{ "auto_never_takes_external", "external-only", .kind = FAULT_AUTH,
+	    .text = "to use SCRAM-SHA-256, PLAIN, LOGIN, CRAM-MD5 (auth)" },
+	{ "unsupported_mechanisms_make_room_for_the_next", "scram-504",
+	    .text = "TLSv1.", .auth_line = "tls AUTH LOGIN\n" },
+	{ "one_that_is_asked_for_has_no_next", "scram-504",
+	    .auth = AUTH_SCRAM_SHA_256, .kind = FAULT_AUTH, .code = 504,
+	    .text = "refused the login: 504 5.7.4", .auth_line = SCRAM_LINE },
+	{ "no_mechanism_is_tried_twice", "all-504", .kind = FAULT_AUTH,
+	    .code = 504, .text = "refused the login: 504 5.7.4",
+	    .auth_line = "tls AUTH CRAM-MD5\n" },
+	{ "I28_a_wrong_password_is_not_shown_to_another_mechanism",
+	    "scram-password", .kind = FAULT_AUTH, .code = 535,
+	    .text = "check user and password_file, or try auth = \"plain\"",
+	    .auth_line = SCRAM_LINE },
+	{ "I28_plain_535_ends_it", "plain-535", .kind = FAULT_AUTH, .code = 535,
+	    .text = "535 5.7.8 no", .auth_line = PLAIN_LINE },
+	{ "a_server_must_prove_itself", "scram-signature", .kind = FAULT_AUTH,
+	    .text = "it does not prove that it knows the password",
+	    .auth_line = SCRAM_LINE },
+	{ "a_server_must_not_leave_its_proof_out", "scram-no-signature",
+	    .kind = FAULT_AUTH, .text = "a login by SCRAM-SHA-256 that is not",
+	    .auth_line = SCRAM_LINE },
+	{ "a_nonce_of_another_login", "scram-nonce", .kind = FAULT_AUTH,
+	    .text = "nonce does not begin with ours", .auth_line = SCRAM_LINE },
+	{ "too_many_iterations", "scram-iterations", .kind = FAULT_AUTH,
+	    .text = "too many iterations", .auth_line = SCRAM_LINE },
+	{ "an_extension_that_must_be_known", "scram-extension",
+	    .kind = FAULT_AUTH, .text = "can't be understood",
+	    .auth_line = SCRAM_LINE },
+	{ "I29_auth_534", "auth-534", .kind = FAULT_AUTH, .code = 534,
+	    .text = "534 5.7.9 app password", .auth_line = PLAIN_LINE },
+	{ "I29_auth_432", "auth-432", .kind = FAULT_AUTH, .code = 432,
+	    .text = "432 4.7.12 a transition", .auth_line = PLAIN_LINE },
+	{ "auth_is_never_answered", "auth-stalls", .short_time = true,
+	    .kind = FAULT_TIMEOUT, .text = "for the reply to AUTH of",
+	    .auth_line = PLAIN_LINE },
+	{ "I30_challenge_not_in_base64", "challenge-bad",
+	    .kind = FAULT_PROTOCOL, .text = "challenge is not in base64: 334 $",
+	    .auth_line = "tls AUTH CRAM-MD5\n" },
+	{ "I30_challenge_over_what_is_kept", "challenge-long",
+	    .kind = FAULT_PROTOCOL, .text = "its challenge is too long: 334 A",
+	    .auth_line = "tls AUTH CRAM-MD5\n" },
+	{ "I30_challenge_of_a_mebibyte", "challenge-huge",
+	    .kind = FAULT_PROTOCOL, .text = "does not speak SMTP",
+	    .auth_line = "tls AUTH CRAM-MD5\n" },
+	{ "I30_endless_challenges", "challenge-endless", .kind = FAULT_PROTOCOL,
+	    .text = "asks for more than there is to", .auth_line = PLAIN_LINE },
+	{ "I30_a_challenge_too_many", "challenge-again", .kind = FAULT_PROTOCOL,
+	    .text = "asks for more than there is to", .auth_line = PLAIN_LINE },
+	{ "a_login_before_its_answer", "challenge-early", .kind = FAULT_AUTH,
+	    .text = "a login by CRAM-MD5 that is not complete",
+	    .auth_line = "tls AUTH CRAM-MD5\n" },
+	{ "closed_in_a_challenge", "challenge-closes", .kind = FAULT_LOST,
+	    .text = "waiting for the reply to AUTH",
+	    .auth_line = "tls AUTH CRAM-MD5\n" },
 	{ "I31_surplus_reply", "surplus", .kind = FAULT_PROTOCOL,
 	    .text = "sent what nobody asked for: 250 2.0.0 surplus",
 	    .auth_line = PLAIN_LINE },
