@@ -40,7 +40,8 @@ LAYERS = log buf util loop \
     smtp parameters text header encode mime_header mime downgrade \
     aliases addresses rewrite rewrite_header provider \
     config_lex config_scan config_text config_keys config_host config_secret \
-    config_check config config_edit config_show \
+    config_tls config_reading config_relay config_check config \
+    config_edit config_show \
     spool diagnosis queue keep entry move walk history convert setup trust \
     connector handle scram auth conn advice dns \
     wire transaction pipeline relay maildir \

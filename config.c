@@ -348,6 +348,12 @@ free_relay(struct config_relay *r)
 	free(r->maildir);
 	strings_free(&r->senders);
 	free(r->tls_ca_file);
+	free(r->tls_pin);
+	free(r->tls_cert);
+	free(r->tls_key);
+	free(r->source);
+	free(r->proxy);
+	free(r->null_sender);
 	free(r->user);
 	free(r->password);
 	free(r->password_file);

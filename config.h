@@ -62,6 +62,8 @@ struct config_relay {
 	enum tls_mode tls;
 	char *tls_ca_file;	/* the one to use; "" : libcurl's default */
 	bool tls_verify;
+	char *tls_pin;		/* as libcurl has it; "": none */
+	char *tls_cert, *tls_key; /* of us; "": none */
 	int tls_min;		/* 12 or 13 */
 	enum auth_mode auth;
 	char *user;		/* "": no login */
@@ -73,6 +75,8 @@ struct config_relay {
 	uint64_t daily;		/* recipients; 0: no limit */
 	int64_t idle, timeout, connect_timeout;
 	enum family family;
+	char *source, *proxy;	/* local address, URL; "": none */
+	char *null_sender;	/* in place of <>; "": none */
 	unsigned line;
 };
 
@@ -137,6 +141,11 @@ bool config_relay_serves(const struct config_relay *r, struct span sender);
 int64_t config_lifetime_ms(const struct config *c, const char *sender);
 /* The networks that are no one else's: loopback, private, link-local. */
 void config_private_networks(struct strings *blocks);
+/* Is the client certificate of a relay that has one in order, and its key
+ * there?  -1: the key of relayd.conf in name, a line in error; errno EACCES:
+ * this user can't read it. */
+int config_certificate(const struct config_relay *r, const char **name,
+    struct buf *error);
 struct rewrite_rules; /* mail.h */
 void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
     but the aliases */

@@ -89,8 +89,11 @@ const char *config_check_address(struct span value);
 const char *config_check_recipient(struct span value); /* or a local name */
 const char *config_check_name(struct span value);
 const char *config_check_field(struct span value); /* "NAME: VALUE" */
-const char *config_check_block(struct span value);
-const char *config_check_metrics(struct span value); /* to be allowed */
+const char *config_check_block(struct span value); /* to be allowed */
+const char *config_check_ip(struct span value);
+const char *config_check_pin(struct span value);   /* of a public key */
+const char *config_check_proxy(struct span value); /* its URL */
+const char *config_check_metrics(struct span value);
 
 /* A CIDR block or address in another; false too for what is none. */
 bool config_block_within(struct span block, const char *outer);
@@ -166,6 +169,9 @@ char *config_default_origin(const char *hostname);
  * what mends it in error. */
 int config_secret_check(const char *path, const struct stat *st,
     struct buf *error);
+/* The same, and what only the user that reads it can tell. */
+int config_secret_check_user(const char *path, const struct stat *st,
+    struct buf *error);
 /* Append that others can read it, and the chmod. */
 void config_secret_chmod(const char *path, const struct stat *st,
     struct buf *error);
@@ -184,7 +190,7 @@ int config_place_parse(struct config_place *p, const char *text,
     struct buf *error);
 void config_place_free(struct config_place *p);
 
-/* ---- config_check.c: several keys at once ---------------------------------- */
+/* ---- config_reading.c: a configuration being read ------------------------- */
 
 enum { CONFIG_ERRORS = 100 }; /* so many are told */
 
@@ -202,12 +208,27 @@ void config_refuse(struct config_reading *r, const struct scan_entry *at,
 void config_warn(struct config_reading *r, const struct scan_entry *at,
     const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* The entry of a key in a section (its index, or SCAN_GLOBAL), or NULL. */
+const struct scan_entry *config_entry(const struct config_reading *r,
+    size_t section, const char *name);
+/* Where to report on a key: where it is written, else at its section. */
+struct scan_entry config_place(const struct config_reading *r, size_t section,
+    const char *name);
+void config_refuse_key(struct config_reading *r, size_t section,
+    const char *name, const char *format, ...) PRINTF_LIKE(4, 5);
+
 /* The value of an entry as written. */
 struct span config_raw(const struct config_reading *r,
     const struct scan_entry *e);
 /* Append " (environment variable NAME is not set)" if an entry needs one. */
 void config_explain(const struct config_reading *r, const struct scan_entry *e,
     struct buf *out);
+
+/* ---- config_relay.c, config_check.c: several keys at once ------------------ */
+
+/* One relay section. */
+void config_check_relay(struct config_reading *r, struct config_relay *relay,
+    size_t section);
 
 /* All values are set: judge them together, fill in what is left open. */
 void config_check(struct config_reading *r);

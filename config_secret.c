@@ -67,9 +67,9 @@ config_secret_check(const char *path, const struct stat *st, struct buf *error)
 	return -1;
 }
 
-/* The same, and what only the daemon's user can tell. */
-static int
-check_as_user(const char *path, const struct stat *st, struct buf *error)
+int
+config_secret_check_user(const char *path, const struct stat *st,
+    struct buf *error)
 {
 	uid_t uid = geteuid();
 
@@ -105,7 +105,7 @@ read_secret(const char *path, struct buf *password, struct buf *error)
 					  : strerror(errno));
 		return -1;
 	}
-	if (check_as_user(path, &st, error) == -1)
+	if (config_secret_check_user(path, &st, error) == -1)
 		return -1;
 	if (password->len > 0 && password->data[password->len - 1] == '\n')
 		password->len--;

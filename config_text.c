@@ -122,6 +122,46 @@ config_check_recipient(struct span value)
 	    : "must be an address or a local name";
 }
 
+const char *
+config_check_ip(struct span value)
+{
+	return is_ip(value, AF_INET) || is_ip(value, AF_INET6)
+	    ? NULL
+	    : "must be an address (\"192.0.2.1\", \"2001:db8::1\")";
+}
+
+/* SHA-256 in base64: 43 digits and a '='. */
+static bool
+is_digest(struct span text)
+{
+	size_t i;
+
+	for (i = 0; i < text.len; i++) {
+		char c = text.data[i];
+
+		if (!(c >= 'A' && c <= 'Z') && !(c >= 'a' && c <= 'z') &&
+		    !(c >= '0' && c <= '9') && c != '+' && c != '/')
+			break;
+	}
+	return text.len == 44 && i == 43 && text.data[i] == '=';
+}
+
+const char *
+config_check_pin(struct span value)
+{
+	struct span pin, scheme = SPAN("sha256//");
+	bool more;
+
+	do {
+		more = span_cut(value, ';', &pin, &value);
+		if (!span_equal(span_first(pin, scheme.len), scheme) ||
+		    !is_digest(span_from(pin, scheme.len)))
+			return "must be \"sha256//BASE64\", with ';' between "
+			       "several: of 44 characters each";
+	} while (more);
+	return NULL;
+}
+
 /* A user or a systemd credential: safe as a file name, too. */
 const char *
 config_check_name(struct span value)
@@ -140,6 +180,39 @@ config_check_name(struct span value)
 			(i > 0 && (c == '-' || c == '.'))))
 			return wrong;
 	}
+	return NULL;
+}
+
+const char *
+config_check_proxy(struct span value)
+{
+	static const char *const schemes[] = { "socks5://", "socks5h://",
+		"http://" };
+	struct span host = SPAN(""), port;
+	const char *colon;
+	uint64_t number = 0;
+	size_t i;
+
+	for (i = 0; i < sizeof(schemes) / sizeof(*schemes); i++)
+		if (span_equal(span_first(value, strlen(schemes[i])),
+			span_of(schemes[i])))
+			host = span_from(value, strlen(schemes[i]));
+	if (memchr(host.data, '@', host.len) != NULL)
+		return "has a login, which is not in this version";
+	colon = memrchr(host.data, ':', host.len);
+	if (colon != NULL) {
+		port = span_from(host, (size_t)(colon - host.data) + 1);
+		host = span_first(host, (size_t)(colon - host.data));
+		if (!parse_number(port, 65535, &number))
+			number = 0;
+	}
+	if (host.len > 2 && *host.data == '[' &&
+	    host.data[host.len - 1] == ']' &&
+	    is_ip(span_first(span_from(host, 1), host.len - 2), AF_INET6))
+		host = SPAN("ipv6");
+	if (number == 0 || config_check_name(host) != NULL)
+		return "must be \"socks5://HOST:PORT\", "
+		       "\"socks5h://HOST:PORT\" or \"http://HOST:PORT\"";
 	return NULL;
 }
 

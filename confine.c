@@ -118,17 +118,24 @@ need_file(struct confinement *f, const char *path)
 	free(resolved);
 }
 
+/* The port at the end of "HOST:PORT". */
 static void
-need_address(struct confinement *f, const char *address)
+need_port_of(struct confinement *f, const char *address, unsigned use)
 {
 	const char *colon = strrchr(address, ':');
 	uint64_t port;
 
+	if (colon != NULL && parse_number(span_of(colon + 1), 65535, &port))
+		need_port(f, (unsigned)port, use);
+}
+
+static void
+need_address(struct confinement *f, const char *address)
+{
 	if (strncmp(address, "unix:", 5) == 0)
 		need_parent(f, address + 5, ACCESS_SOCKET);
-	else if (colon != NULL &&
-	    parse_number(span_of(colon + 1), 65535, &port))
-		need_port(f, (unsigned)port, PORT_BIND);
+	else
+		need_port_of(f, address, PORT_BIND);
 }
 
 static void
@@ -138,8 +145,13 @@ need_relay(struct confinement *f, const struct config_relay *r)
 		need_directory(f, r->maildir, ACCESS_WRITE);
 		return;
 	}
-	need_port(f, r->port, PORT_CONNECT);
+	if (r->proxy[0] != '\0')
+		need_port_of(f, r->proxy, PORT_CONNECT);
+	else
+		need_port(f, r->port, PORT_CONNECT);
 	need_file(f, r->tls_ca_file);
+	need_file(f, r->tls_cert);
+	need_file(f, r->tls_key);
 	need_file(f, r->password_file);
 }
 
@@ -159,7 +171,7 @@ need_system(struct confinement *f)
 		    strncmp(directory[i], "/dev/", 5) == 0 ? ACCESS_WRITE
 							   : ACCESS_READ);
 	need_port(f, PORT_DNS, PORT_CONNECT);
-	need_port(f, 0, PORT_BIND); /* a relay's source address */
+	need_port(f, 0, PORT_BIND); /* a relay's source */
 }
 
 static void

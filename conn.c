@@ -94,7 +94,9 @@ name_peer(struct conn *c)
 {
 	const char *ip = NULL;
 
-	if (handle_is_past(&c->handle, CURLINFO_CONNECT_TIME_T))
+	/* Behind a proxy it is the proxy's. */
+	if (handle_is_past(&c->handle, CURLINFO_CONNECT_TIME_T) &&
+	    c->setup.relay->proxy[0] == '\0')
 		(void)curl_easy_getinfo(c->handle.easy, CURLINFO_PRIMARY_IP,
 		    &ip);
 	setup_name_peer(&c->setup, ip);
@@ -339,6 +341,8 @@ start(struct conn *c, const char *hostname)
 	/* What can't be had need not be connected for. */
 	if (config_has_password(c->setup.relay) &&
 	    !setup_password(&c->setup, &c->auth.password))
+		return;
+	if (!setup_certificate(&c->setup))
 		return;
 	result = handle_configure(&c->handle, &c->setup, hostname);
 	if (result == CURLE_OK)

@@ -47,7 +47,7 @@ cause(const struct handle *h, CURLcode result)
 }
 
 static enum setup_end
-end_of(CURLcode result)
+end_of(const struct handle *h, CURLcode result)
 {
 	static const struct {
 		CURLcode result;
@@ -62,11 +62,19 @@ end_of(CURLcode result)
 		{ CURLE_SSL_CONNECT_ERROR, SETUP_TLS },
 		{ CURLE_PEER_FAILED_VERIFICATION, SETUP_CERTIFICATE },
 		{ CURLE_SSL_CACERT_BADFILE, SETUP_CA_FILE },
+		{ CURLE_SSL_PINNEDPUBKEYNOTMATCH, SETUP_PIN },
+		{ CURLE_SSL_CERTPROBLEM, SETUP_CERT_FILE },
+		{ CURLE_INTERFACE_FAILED, SETUP_SOURCE },
+		{ CURLE_COULDNT_RESOLVE_PROXY, SETUP_PROXY_DNS },
+		{ CURLE_PROXY, SETUP_PROXY },
 		{ CURLE_SEND_ERROR, SETUP_LOST },
 		{ CURLE_RECV_ERROR, SETUP_LOST },
 	};
+	long proxy_code = info_long(h, CURLINFO_HTTP_CONNECTCODE);
 	size_t i;
 
+	if (proxy_code != 0 && proxy_code / 100 != 2)
+		return SETUP_PROXY;
 	for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		if (ends[i].result == result)
 			return ends[i].end;
@@ -80,7 +88,7 @@ handle_explain(const struct handle *h, CURLcode result, struct setup *s)
 
 	setup_explain(s,
 	    &(struct setup_facts){
-		.end = end_of(result),
+		.end = end_of(h, result),
 		.resolved = handle_is_past(h, CURLINFO_NAMELOOKUP_TIME_T),
 		.connected = handle_is_past(h, CURLINFO_CONNECT_TIME_T),
 		.encrypted = handle_is_past(h, CURLINFO_APPCONNECT_TIME_T),
@@ -120,6 +128,14 @@ static const long ip_resolve[] = {
 	[FAMILY_IPV6] = CURL_IPRESOLVE_V6,
 };
 
+static enum family
+family_of(const struct config_relay *r)
+{
+	if (r->source[0] == '\0')
+		return r->family;
+	return strchr(r->source, ':') != NULL ? FAMILY_IPV6 : FAMILY_IPV4;
+}
+
 static CURLcode
 set_numbers(CURL *easy, const struct config_relay *r)
 {
@@ -136,10 +152,12 @@ set_numbers(CURL *easy, const struct config_relay *r)
 				     : CURL_SSLVERSION_TLSv1_2 },
 		{ CURLOPT_CA_CACHE_TIMEOUT, 3600 },
 		{ CURLOPT_CONNECTTIMEOUT_MS, (long)r->connect_timeout * 1000 },
-		{ CURLOPT_IPRESOLVE, ip_resolve[r->family] },
+		{ CURLOPT_IPRESOLVE, ip_resolve[family_of(r)] },
 		/* Don't wait for a resolver that hangs. */
 		{ CURLOPT_QUICK_EXIT, 1 },
 		{ CURLOPT_NOSIGNAL, 1 },
+		/* A proxy's reply is none of the relayhost's. */
+		{ CURLOPT_SUPPRESS_CONNECT_HEADERS, 1 },
 	};
 	CURLcode result = CURLE_OK;
 	size_t i;
@@ -152,7 +170,7 @@ set_numbers(CURL *easy, const struct config_relay *r)
 }
 
 static CURLcode
-set_pointers(struct handle *h, const struct config_relay *r, const char *url)
+set_pointers(struct handle *h, const char *url)
 {
 	const struct {
 		CURLoption option;
@@ -162,11 +180,14 @@ set_pointers(struct handle *h, const struct config_relay *r, const char *url)
 		{ CURLOPT_PRIVATE, h },
 		{ CURLOPT_ERRORBUFFER, h->error },
 		{ CURLOPT_PROTOCOLS_STR, "smtp,smtps" },
-		/* Not the environment's. */
-		{ CURLOPT_PROXY, "" },
 		/* With a path libcurl doesn't cache the authorities: 30 ms
 		 * and 800 KB a connection. */
 		{ CURLOPT_CAPATH, NULL },
+		/* The environment's proxy is for others. */
+		{ CURLOPT_PROXY, "" },
+		{ CURLOPT_NOPROXY, "" },
+		/* Or OpenSSL would ask at the terminal. */
+		{ CURLOPT_KEYPASSWD, "" },
 	};
 	CURLcode result = CURLE_OK;
 	size_t i;
@@ -175,9 +196,38 @@ set_pointers(struct handle *h, const struct config_relay *r, const char *url)
 		if (result == CURLE_OK)
 			result = curl_easy_setopt(h->easy, pointers[i].option,
 			    pointers[i].value);
-	if (result == CURLE_OK && r->tls_ca_file[0] != '\0')
+	return result;
+}
+
+/* What a relay section need not have. */
+static CURLcode
+set_texts(CURL *easy, const struct config_relay *r)
+{
+	const struct {
+		CURLoption option;
+		const char *prefix, *value;
+	} texts[] = {
+		{ CURLOPT_CAINFO, "", r->tls_ca_file },
+		{ CURLOPT_PINNEDPUBLICKEY, "", r->tls_pin },
+		{ CURLOPT_SSLCERT, "", r->tls_cert },
+		{ CURLOPT_SSLKEY, "", r->tls_key },
+		{ CURLOPT_PROXY, "", r->proxy },
+		/* An address, not the name of an interface. */
+		{ CURLOPT_INTERFACE, "host!", r->source },
+	};
+	struct buf text = { .len = 0 };
+	CURLcode result = CURLE_OK;
+	size_t i;
+
+	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i].value[0] == '\0' || result != CURLE_OK)
+			continue;
+		buf_clear(&text);
+		buf_printf(&text, "%s%s", texts[i].prefix, texts[i].value);
 		result =
-		    curl_easy_setopt(h->easy, CURLOPT_CAINFO, r->tls_ca_file);
+		    curl_easy_setopt(easy, texts[i].option, buf_text(&text));
+	}
+	buf_free(&text);
 	return result;
 }
 
@@ -188,15 +238,17 @@ handle_configure(struct handle *h, const struct setup *s, const char *hostname)
 	CURLcode result;
 
 	setup_url(s, hostname, &url);
-	result = set_pointers(h, s->relay, buf_text(&url));
+	result = set_pointers(h, buf_text(&url));
 	if (result == CURLE_OK)
 		result = set_numbers(h->easy, s->relay);
+	if (result == CURLE_OK)
+		result = set_texts(h->easy, s->relay);
 	if (result == CURLE_OK)
 		result = curl_easy_setopt(h->easy, CURLOPT_SSL_CTX_FUNCTION,
 		    on_context);
 	if (result == CURLE_OK)
-		result = curl_easy_setopt(h->easy, CURLOPT_SSL_CTX_DATA,
-		    s->relay);
+		result =
+		    curl_easy_setopt(h->easy, CURLOPT_SSL_CTX_DATA, s->relay);
 	buf_free(&url);
 	return result;
 }

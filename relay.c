@@ -371,6 +371,7 @@ take_next(struct relay_link *l)
 	if (d->by_data && l->pipeline.oldest == NULL)
 		pipeline_no_bdat(&l->pipeline);
 	l->coming = transaction_new(d, l->pipeline.can);
+	l->coming->null_sender = l->relay->null_sender;
 	return true;
 }
 

@@ -80,6 +80,33 @@ check_password(struct check *check, const struct config_relay *r)
 	buf_free(&error);
 }
 
+/* How it is connected to, beyond what every relay has. */
+static void
+check_connecting(struct check *check, const struct config_relay *r)
+{
+	const char *key;
+	struct buf error = { NULL, 0, 0 };
+
+	if (r->tls_pin[0] != '\0')
+		(void)printf("relay %s: only with a public key in tls_pin\n",
+		    r->name);
+	if (r->tls_cert[0] != '\0' && config_certificate(r, &key, &error) == 0)
+		(void)printf("relay %s: client certificate %s\n", r->name,
+		    r->tls_cert);
+	else if (r->tls_cert[0] != '\0')
+		wrong(check, "relay %s: %s: %s", r->name, key,
+		    buf_text(&error));
+	if (r->source[0] != '\0')
+		(void)printf("relay %s: from %s\n", r->name, r->source);
+	if (r->proxy[0] != '\0')
+		(void)printf("relay %s: through the proxy %s\n", r->name,
+		    r->proxy);
+	if (r->null_sender[0] != '\0')
+		(void)printf("relay %s: %s in place of the null sender\n",
+		    r->name, r->null_sender);
+	buf_free(&error);
+}
+
 static void
 check_relay(struct check *check, const struct config_relay *r)
 {
@@ -89,7 +116,7 @@ check_relay(struct check *check, const struct config_relay *r)
 		[TLS_OPPORTUNISTIC] = "STARTTLS if offered",
 		[TLS_NONE] = "no TLS",
 	};
-	bool login = r->auth != AUTH_NONE && r->user[0] != '\0';
+	bool login = config_has_login(r);
 
 	if (r->maildir[0] != '\0') {
 		(void)printf("relay %s: maildir %s\n", r->name, r->maildir);
@@ -104,7 +131,8 @@ check_relay(struct check *check, const struct config_relay *r)
 	if (r->tls_ca_file[0] != '\0' && access(r->tls_ca_file, R_OK) == -1)
 		wrong(check, "relay %s: tls_ca_file: %s: %s", r->name,
 		    r->tls_ca_file, strerror(errno));
-	if (login)
+	check_connecting(check, r);
+	if (config_has_password(r))
 		check_password(check, r);
 }
 

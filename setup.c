@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -88,6 +89,10 @@ setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
 	va_start(ap, format);
 	buf_vprintf(&raw, format, ap);
 	va_end(ap);
+	/* It comes between us until TLS. */
+	if (s->relay->proxy[0] != '\0' && s->phase <= PHASE_HANDSHAKE &&
+	    kind != FAULT_CONFIG)
+		buf_printf(&raw, " (proxy: %s)", s->relay->proxy);
 	buf_add_escaped(&text, span_trim(buf_span(&raw)));
 	fits = span_first(buf_span(&text), sizeof(s->fault.text) - 1);
 	memcpy(s->fault.text, fits.data, fits.len);
@@ -141,14 +146,15 @@ source_address(const char *to, char out[NI_MAXHOST])
 
 /*
  * The host's name; one without a dot (a container's id) would be refused, so
- * an address literal stands for it (RFC 5321, 4.1.1.1 and 4.1.3): where the
- * route to the relayhost starts, or, as its name is not resolved yet, the
+ * an address literal stands for it (RFC 5321, 4.1.1.1 and 4.1.3): source, where
+ * the route to the relayhost starts, or, as its name is not resolved yet, the
  * default route (the addresses are documentation's: RFC 5737, RFC 3849).
  */
 static void
-add_ehlo_name(struct buf *out, const char *hostname, const char *relayhost)
+add_ehlo_name(struct buf *out, const char *hostname,
+    const struct config_relay *r)
 {
-	const char *const towards[] = { relayhost, "192.0.2.1", "2001:db8::1" };
+	const char *const towards[] = { r->host, "192.0.2.1", "2001:db8::1" };
 	char address[NI_MAXHOST] = "127.0.0.1";
 	size_t i;
 
@@ -156,9 +162,12 @@ add_ehlo_name(struct buf *out, const char *hostname, const char *relayhost)
 		buf_add_text(out, hostname);
 		return;
 	}
-	for (i = 0; i < sizeof(towards) / sizeof(towards[0]); i++)
-		if (source_address(towards[i], address))
-			break;
+	if (r->source[0] != '\0')
+		(void)snprintf(address, sizeof(address), "%s", r->source);
+	else
+		for (i = 0; i < sizeof(towards) / sizeof(towards[0]); i++)
+			if (source_address(towards[i], address))
+				break;
 	address[strcspn(address, "%")] = '\0'; /* no zone */
 	buf_printf(out, "[%s%s]", strchr(address, ':') != NULL ? "IPv6:" : "",
 	    address);
@@ -175,7 +184,7 @@ setup_url(const struct setup *s, const char *hostname, struct buf *out)
 	buf_printf(out, "%s://%s%s%s:%u/",
 	    r->tls == TLS_IMPLICIT ? "smtps" : "smtp", ipv6 ? "[" : "", r->host,
 	    ipv6 ? "]" : "", r->port);
-	add_ehlo_name(&name, hostname, r->host);
+	add_ehlo_name(&name, hostname, r);
 	for (i = 0; i < name.len; i++)
 		buf_printf(out, "%%%02X", (unsigned char)name.data[i]);
 	buf_free(&name);
@@ -190,7 +199,7 @@ setup_password(struct setup *s, struct buf *password)
 	/* The configuration's check refused this already; it is here that it
 	 * would do harm. */
 	if ((r->tls == TLS_NONE || r->tls == TLS_OPPORTUNISTIC) &&
-	    !is_loopback(r->host))
+	    (!is_loopback(r->host) || r->proxy[0] != '\0'))
 		setup_fault(s, FAULT_CONFIG,
 		    "no login is sent to %s without TLS; set tls = "
 		    "\"starttls\" or \"implicit\"",
@@ -200,6 +209,19 @@ setup_password(struct setup *s, struct buf *password)
 	else if (memchr(password->data, '\0', password->len) != NULL)
 		setup_fault(s, FAULT_CONFIG,
 		    "the password in %s has a NUL byte", setup_password_key(r));
+	buf_free(&error);
+	return s->fault.kind == FAULT_NONE;
+}
+
+bool
+setup_certificate(struct setup *s)
+{
+	struct buf error = { .len = 0 };
+	const char *key;
+
+	if (s->relay->tls_cert[0] != '\0' &&
+	    config_certificate(s->relay, &key, &error) == -1)
+		setup_fault(s, FAULT_CONFIG, "%s: %s", key, buf_text(&error));
 	buf_free(&error);
 	return s->fault.kind == FAULT_NONE;
 }
@@ -217,8 +239,8 @@ explain_dns(struct setup *s, const struct setup_facts *f)
 static void
 explain_connect(struct setup *s, const struct setup_facts *f)
 {
-	setup_fault(s, FAULT_CONNECT, "cannot connect to %s: %s", s->peer,
-	    f->error);
+	setup_fault(s, FAULT_CONNECT, "cannot connect to %s: %s",
+	    s->relay->proxy[0] != '\0' ? "the proxy" : s->peer, f->error);
 }
 
 static void
@@ -325,11 +347,63 @@ explain_ca_file(struct setup *s, const struct setup_facts *f)
 }
 
 static void
+explain_pin(struct setup *s, const struct setup_facts *f)
+{
+	(void)f;
+	setup_fault(s, FAULT_CERTIFICATE,
+	    "the public key of %s is not the one in tls_pin, so nothing was "
+	    "sent; if it has a new one set tls_pin to that, else someone may "
+	    "be tampering with the connection",
+	    s->peer);
+}
+
+static void
+explain_cert_file(struct setup *s, const struct setup_facts *f)
+{
+	setup_fault(s, FAULT_CONFIG,
+	    "tls_cert \"%s\" or tls_key \"%s\" can't be used: %s",
+	    s->relay->tls_cert, s->relay->tls_key, f->error);
+}
+
+static void
+explain_source(struct setup *s, const struct setup_facts *f)
+{
+	setup_fault(s, FAULT_CONNECT,
+	    "cannot connect from source = \"%s\": is it an address of this "
+	    "machine? (%s)",
+	    s->relay->source, f->error);
+}
+
+static void
+explain_proxy_dns(struct setup *s, const struct setup_facts *f)
+{
+	(void)f;
+	setup_fault(s, FAULT_DNS,
+	    "the name of the proxy could not be resolved (DNS)");
+}
+
+static void
+explain_proxy(struct setup *s, const struct setup_facts *f)
+{
+	setup_fault(s, FAULT_CONNECT, "the proxy does not connect to %s: %s",
+	    s->peer, f->error);
+}
+
+/* Servers tell late, or hardly, that they want a certificate. */
+static const char *
+certificate_hint(const struct setup_facts *f)
+{
+	return strstr(f->error, "certificate required") != NULL
+	    ? "; it wants a client certificate: set tls_cert and tls_key"
+	    : "";
+}
+
+static void
 explain_lost(struct setup *s, const struct setup_facts *f)
 {
 	setup_fault(s, FAULT_LOST,
-	    "lost the connection to %s while waiting for %s: %s", s->peer,
-	    phases[s->phase].awaited, f->error);
+	    "lost the connection to %s while waiting for %s: %s%s", s->peer,
+	    phases[s->phase].awaited, f->error, certificate_hint(f));
 }
 
 static void
@@ -358,6 +432,11 @@ setup_explain(struct setup *s, const struct setup_facts *facts)
 		[SETUP_TLS] = explain_tls,
 		[SETUP_CERTIFICATE] = explain_certificate,
 		[SETUP_CA_FILE] = explain_ca_file,
+		[SETUP_PIN] = explain_pin,
+		[SETUP_CERT_FILE] = explain_cert_file,
+		[SETUP_SOURCE] = explain_source,
+		[SETUP_PROXY_DNS] = explain_proxy_dns,
+		[SETUP_PROXY] = explain_proxy,
 		[SETUP_LOST] = explain_lost,
 		[SETUP_OTHER] = explain_other,
 	};

@@ -50,6 +50,11 @@ enum setup_end {
 	SETUP_TLS,         /* the handshake failed */
 	SETUP_CERTIFICATE, /* its check failed */
 	SETUP_CA_FILE,     /* can't be used */
+	SETUP_PIN,         /* another public key */
+	SETUP_CERT_FILE,   /* our own can't be used */
+	SETUP_SOURCE,      /* the local address can't be used */
+	SETUP_PROXY_DNS,   /* its name could not be resolved */
+	SETUP_PROXY,       /* it does not connect to the relayhost */
 	SETUP_LOST,
 	SETUP_OTHER,
 	SETUP_ENDS,
@@ -78,6 +83,8 @@ void setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
 /* The password, to be wiped; false with a fault when there is none, or when
  * it must not go out.  The only place that asks for it. */
 bool setup_password(struct setup *s, struct buf *password);
+/* Is the client certificate in order, if there is to be one? */
+bool setup_certificate(struct setup *s);
 /* The fault for how it ended. */
 void setup_explain(struct setup *s, const struct setup_facts *facts);
 /* The key that says where the password is. */

@@ -278,6 +278,7 @@ static int
 check_secrets(const struct relayd *d)
 {
 	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
+	const char *key;
 	int status = EX_OK;
 	size_t i;
 
@@ -286,6 +287,9 @@ check_secrets(const struct relayd *d)
 
 		if (config_has_password(r) &&
 		    config_password(r, &password, &error) == -1)
+			status = startup_fail(EX_CONFIG, buf_text(&error));
+		if (status == EX_OK && r->tls_cert[0] != '\0' &&
+		    config_certificate(r, &key, &error) == -1)
 			status = startup_fail(EX_CONFIG, buf_text(&error));
 		buf_wipe(&password);
 	}

@@ -210,8 +210,11 @@ static void
 add_mail(const struct transaction *t, unsigned can, struct buf *out)
 {
 	const struct entry *e = t->delivery->entry;
+	const char *sender = e->envelope.sender;
 
-	buf_printf(out, "MAIL FROM:<%s>", e->envelope.sender);
+	if (sender[0] == '\0' && t->null_sender != NULL)
+		sender = t->null_sender;
+	buf_printf(out, "MAIL FROM:<%s>", sender);
 	if ((can & SMTP_CAN_SIZE) != 0)
 		buf_printf(out, " SIZE=%" PRIu64, t->size);
 	if ((e->envelope.eight_bit || (e->has & TEXT_8BIT) != 0) &&

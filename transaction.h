@@ -33,6 +33,7 @@ enum step {
 struct transaction {
 	struct transaction *next;
 	struct delivery *delivery;
+	const char *null_sender; /* in place of <>; NULL or "": <> */
 	enum step step;
 	size_t asked;    /* recipients: their RCPT is written */
 	size_t answered; /* of these */

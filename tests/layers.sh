@@ -10,7 +10,7 @@ shift
 # header=the only files that may include it
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk,metrics curl/=conn,connector,handle
-    openssl/=trust,conn,handle,scram,relayctl_probe
+    openssl/=config_tls,trust,conn,handle,scram,relayctl_probe
     conn.h=connector,handle,conn auth.h=scram,auth,conn
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
@@ -24,7 +24,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     relayctl.h=relayctl,relayctl_ask,relayctl_check,relayctl_config,relayctl_explain,relayctl_history,relayctl_list,relayctl_online,relayctl_operate,relayctl_show
     online.h=relayctl_domain,relayctl_online,relayctl_probe,relayctl_session,relayctl_steps
     sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk
-    config_parts.h=config,config_check,config_edit,config_show,config_host,config_keys,config_lex,config_scan,config_secret,config_text"
+    config_parts.h=config,config_check,config_edit,config_show,config_host,config_keys,config_lex,config_reading,config_relay,config_scan,config_secret,config_text,config_tls"
 bad=0
 
 for layer in "$@"; do

@@ -267,6 +267,7 @@ class Session:
 
     def __init__(self, host, sock, number):
         self.host, self.number = host, number
+        self.address = sock.getpeername()
         self.channel = Channel(sock)
         self.commands = []
         self.user = ""

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #define RELAY        "relay \"x\" { host = \"h.example\" }\n"
+#define PIN          "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
 struct fixture {
@@ -417,6 +418,51 @@ E6_to_E22_bad_keys_and_values_are_told(void **state)
 		    "2: metrics: |an address and a port" },
 		{ "relay x { host=h auth = xoauth2 }",
 		    "1: relay.x.auth: |not in this version" },
+		{ "relay x { host=h auth = external }",
+		    "1: relay.x.auth: |needs a client certificate" },
+		{ "relay x { host=h tls_cert = \"/x\" }",
+		    "1: relay.x.tls_key: |go together" },
+		{ "relay x { host=h tls_key = \"/x\" }",
+		    "1: relay.x.tls_cert: |go together" },
+		{ "relay x { host=h tls_key = \"/x\" tls_cert = \"/x\" }",
+		    "1: relay.x.tls_cert: |No such file" },
+		{ "relay x { host=h tls = none tls_key = \"/x\"\n"
+		  "tls_cert = \"/x\" }",
+		    "2: relay.x.tls_cert: |of no use" },
+		{ "relay x { host=h tls_pin = \"sha256//AAAA=\" }",
+		    "1: relay.x.tls_pin: |\"sha256//BASE64\"" },
+		{ "relay x { host=h tls_pin = \"" PIN ";\" }",
+		    "1: relay.x.tls_pin: |\"sha256//BASE64\"" },
+		{ "relay x { host=h tls_pin = \"" PIN "x\" }",
+		    "1: relay.x.tls_pin: |\"sha256//BASE64\"" },
+		{ "relay x { host=h tls_pin = \"/etc/key.pem\" }",
+		    "1: relay.x.tls_pin: |\"sha256//BASE64\"" },
+		{ "relay x { host=h tls = opportunistic tls_pin = \"" PIN
+		  "\" }",
+		    "1: relay.x.tls_pin: |needs tls = \"starttls\"" },
+		{ "relay x { host=h source = eth0 }",
+		    "1: relay.x.source: |must be an address" },
+		{ "relay x { host=h source = \"::1\" family = ipv4 }",
+		    "1: relay.x.source: |not of the family \"ipv4\"" },
+		{ "relay x { host=h source = \"127.0.0.1\" family = ipv6 }",
+		    "1: relay.x.source: |not of the family \"ipv6\"" },
+		{ "relay x { host=h proxy = \"socks4://h:1\" }",
+		    "1: relay.x.proxy: |must be \"socks5://HOST:PORT\"" },
+		{ "relay x { host=h proxy = \"socks5://h\" }",
+		    "1: relay.x.proxy: |must be \"socks5://HOST:PORT\"" },
+		{ "relay x { host=h proxy = \"http://h:0\" }",
+		    "1: relay.x.proxy: |must be \"socks5://HOST:PORT\"" },
+		{ "relay x { host=h proxy = \"http://h:80/x\" }",
+		    "1: relay.x.proxy: |must be \"socks5://HOST:PORT\"" },
+		{ "relay x { host=h proxy = \"http://::1:80\" }",
+		    "1: relay.x.proxy: |must be \"socks5://HOST:PORT\"" },
+		{ "relay x { host=h proxy = \"http://me:secret@h:80\" }",
+		    "1: relay.x.proxy: |has a login" },
+		{ "relay x { host=localhost tls = none user=u password='p'\n"
+		  "proxy = \"http://h:80\" }",
+		    "1: relay.x.tls: |in clear" },
+		{ "relay x { host=h null_sender = root }",
+		    "1: relay.x.null_sender: |full address" },
 		{ "relay x { host=h senders = {\"shop.example\"} }",
 		    "1: relay.x.senders: |\"shop.example\"" },
 		{ "relay x { preset = yahoo }",
@@ -892,7 +938,10 @@ E16_every_key_reaches_its_field(void **state)
 	    "password = 'p\\'\\\\\"\\x' connections = 3 pipeline = 4 "
 	    "messages_per_connection = 5 recipients_per_message = 6 "
 	    "idle = \"0\" timeout = \"8s\" connect_timeout = \"9s\" "
-	    "family = ipv6 rate = \"30/m\" daily = 2000 }\n");
+	    "family = ipv6 rate = \"30/m\" daily = 2000 "
+	    "source = \"2001:db8::1\" "
+	    "proxy = \"socks5h://[::1]:1080\" null_sender = \"n@m\" "
+	    "tls_pin = \"" PIN ";" PIN "\" }\n");
 	const struct config_relay *r = &c->relay[0];
 	struct buf mapped = { 0 };
 
@@ -939,6 +988,10 @@ E16_every_key_reaches_its_field(void **state)
 	assert_int_equal(c->listen[0].line, 12);
 	assert_string_equal(c->listen[1].allow.item[0], "10.0.0.0/8");
 	assert_true(c->listen[1].reject_bare_newline);
+	assert_string_equal(r->source, "2001:db8::1");
+	assert_string_equal(r->proxy, "socks5h://[::1]:1080");
+	assert_string_equal(r->null_sender, "n@m");
+	assert_string_equal(r->tls_pin, PIN ";" PIN);
 	assert_string_equal(r->name, "r-1");
 	assert_int_equal(r->line, 14);
 	assert_string_equal(r->host, "smtp.example.com");

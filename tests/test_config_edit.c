@@ -4,6 +4,10 @@
  */
 #include "config_parts.h"
 
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,6 +35,29 @@ write_file(const char *path, const char *text)
 	assert_int_equal(fputs(text, file) >= 0, 1);
 	assert_int_equal(fclose(file), 0);
 	assert_int_equal(chmod(path, 0600), 0);
+}
+
+/* A certificate and its key, in one file. */
+static void
+write_certificate(const char *path)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *certificate = X509_new();
+	FILE *file;
+
+	write_file(path, "");
+	file = fopen(path, "w");
+	assert_non_null(file);
+	(void)X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+	(void)X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+	assert_int_equal(X509_set_pubkey(certificate, key), 1);
+	assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
+	assert_int_equal(PEM_write_X509(file, certificate), 1);
+	assert_int_equal(
+	    PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL), 1);
+	assert_int_equal(fclose(file), 0);
+	X509_free(certificate);
+	EVP_PKEY_free(key);
 }
 
 static int
@@ -212,8 +239,10 @@ static const char *const values[] = { "7", "2M", "7s", "0600", "false",
 	/* of the test */ "unix:/run/a", "name.example", "a$\"b'@c.example",
 	"a@c.example", "gmail", "a@b.example=c@d.example", "*@c.example",
 	"X-A: b\\$", "127.0.0.9", "127.0.0.1:9025", "14/s",
-	"socks5://127.0.0.1:1080", "missing", "implicit", "plain", "ipv4",
-	"1.3", "stderr", "debug", "reject", "json" };
+	"socks5://127.0.0.1:1080",
+	"sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "missing",
+	"implicit", "plain", "ipv4", "1.3", "stderr", "debug", "reject",
+	"json" };
 
 static void
 base_text(struct buf *out, const struct bench *b, const char *key)
@@ -226,7 +255,11 @@ base_text(struct buf *out, const struct bench *b, const char *key)
 	    "\tsenders = {\"s@x.example\"} # s\n");
 	if (!maildir)
 		buf_add_text(out, "\thost = \"h.example\" /* h */\n");
-	if (strcmp(key, "password_credential") == 0)
+	if (strcmp(key, "tls_cert") == 0 || strcmp(key, "tls_key") == 0)
+		buf_printf(out, "\t%s = \"%s\"\n",
+		    key[4] == 'c' ? "tls_key" : "tls_cert", b->include);
+	if (strcmp(key, "password_credential") == 0 ||
+	    strcmp(key, "password_command") == 0)
 		buf_add_text(out, "\tuser = \"u\"\n"); /* not valid yet */
 	else if (!maildir)
 		buf_printf(out, "\tuser = \"u\"\n\tpassword_file = \"%s\"\n",
@@ -277,7 +310,10 @@ round_trip(struct bench *b, const struct config_key *row, const char *name)
 	size_t i;
 
 	base_text(&text, b, row->name);
-	write_file(b->include, "secret");
+	if (span_starts_nocase(span_of(row->name), SPAN("tls_")))
+		write_certificate(b->include);
+	else
+		write_file(b->include, "secret");
 	for (i = 0; c == NULL && i < COUNT(values); i++) {
 		const char *value =
 		    strcmp(values[i], "FILE") == 0 ? b->include : values[i];

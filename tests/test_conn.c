@@ -211,6 +211,11 @@ relay_at(unsigned port)
 		.password = empty,
 		.password_file = file,
 		.password_credential = empty,
+		.tls_pin = empty,
+		.tls_cert = empty,
+		.tls_key = empty,
+		.source = empty,
+		.proxy = empty,
 		.connect_timeout = WATCHDOG };
 }
 

@@ -45,7 +45,12 @@ relay_with(enum tls_mode tls)
 		.password = none,
 		.password_file = file,
 		.password_credential = none,
-		.tls_ca_file = none };
+		.tls_ca_file = none,
+		.tls_pin = none,
+		.tls_cert = none,
+		.tls_key = none,
+		.source = none,
+		.proxy = none };
 }
 
 /* Feed lines, each ended by LF; the result of the last. */

@@ -56,12 +56,43 @@ what_the_sender_asked_for_goes_where_dsn_is_offered(void **state)
 	envelope_clear(&e.envelope);
 }
 
+static void
+another_sender_stands_in_for_the_null_sender(void **state)
+{
+	static const struct {
+		const char *sender, *null_sender, *mail;
+	} rows[] = {
+		{ "", NULL, "MAIL FROM:<>\r\n" },
+		{ "", "", "MAIL FROM:<>\r\n" },
+		{ "", "b@x.org", "MAIL FROM:<b@x.org>\r\n" },
+		{ "s@x.org", "b@x.org", "MAIL FROM:<s@x.org>\r\n" },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct entry e = { .size = 3 };
+		struct delivery d = { .entry = &e };
+		struct transaction *t = transaction_new(&d, 0);
+		struct buf out = { 0 };
+
+		e.envelope.sender = mem_text(rows[i].sender);
+		t->null_sender = rows[i].null_sender;
+		assert_int_equal(transaction_command(t, 0, &out), COMMAND_MAIL);
+		assert_string_equal(buf_text(&out), rows[i].mail);
+		buf_free(&out);
+		transaction_free(t);
+		envelope_clear(&e.envelope);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    what_the_sender_asked_for_goes_where_dsn_is_offered),
+		cmocka_unit_test(another_sender_stands_in_for_the_null_sender),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,344 @@
+"""Logins and what stands before them: mechanisms, client certificates, pinned
+keys, source addresses, proxies, a sender in place of the null sender."""
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from harness import BIN, DAEMON_USER, PASSWORD, ROOT, USER
+from proxy import Proxy
+from test_faults import assert_flows, assert_nothing_leaked, assert_told, hold
+
+CLIENT = "web1.example.com"     # of the certificate
+ALL = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
+
+
+def login_commands(host):
+    return [command for session in host.sessions
+            for command in session.commands if command.startswith("AUTH")]
+
+
+@pytest.mark.parametrize("offered, auth, taken", [
+    (ALL, "auto", "SCRAM-SHA-256"),
+    (("LOGIN", "CRAM-MD5", "PLAIN"), "auto", "PLAIN"),
+    (("CRAM-MD5", "LOGIN"), "auto", "LOGIN"),
+    (("CRAM-MD5", "DIGEST-MD5"), "auto", "CRAM-MD5"),
+    (ALL, "scram-sha-256", "SCRAM-SHA-256"),
+    (ALL, "plain", "PLAIN"),
+    (ALL, "login", "LOGIN"),
+    (ALL, "cram-md5", "CRAM-MD5"),
+])
+def test_mechanism(make_daemon, host, offered, auth, taken):
+    host.auth = offered
+    daemon = make_daemon(relay={"auth": auth}).start()
+    hold(daemon)
+    message, = host.wait_messages(1)
+    assert message.user == USER
+    assert login_commands(host)[0].split()[1] == taken
+    assert_nothing_leaked(host)
+    if taken in ("SCRAM-SHA-256", "CRAM-MD5"):
+        everything = host.sessions[0].plain
+        assert PASSWORD.encode() not in everything
+        assert base64.b64encode(PASSWORD.encode()).rstrip(b"=") \
+            not in everything
+    assert not any(PASSWORD in line for line in daemon.log)
+
+
+@pytest.mark.parametrize("how", ["wrong signature", "no signature",
+                                 "other nonce", "iterations"])
+def test_a_server_that_does_not_know_the_password(make_daemon, host, how):
+    host.auth, host.scram = ALL, how
+    daemon = make_daemon().start()
+    hold(daemon)
+    assert_told(daemon, r"SCRAM-SHA-256.*nothing was sent")
+    assert {one.split()[1] for one in login_commands(host)} == \
+        {"SCRAM-SHA-256"}
+    assert not any(command.startswith("MAIL") for session in host.sessions
+                   for command in session.commands)
+    host.scram = ""
+    assert_flows(daemon, host)
+    assert_nothing_leaked(host)
+
+
+def test_I28_a_refused_password_is_not_tried_by_another(make_daemon, host):
+    host.auth = ALL
+    host.users[USER] = "another"
+    daemon = make_daemon().start()
+    hold(daemon)
+    assert_told(daemon, r"535 5\.7\.8 .*check user and password_file")
+    for session in host.sessions:
+        assert sum(one.startswith("AUTH") for one in session.commands) <= 1
+    host.users[USER] = PASSWORD
+    assert_flows(daemon, host)
+
+
+def test_a_mechanism_that_is_not_there_makes_room(make_daemon, host):
+    host.auth, host.auth_broken = ALL, ("SCRAM-SHA-256",)
+    daemon = make_daemon().start()
+    hold(daemon)
+    message, = host.wait_messages(1)
+    assert message.user == USER
+    assert [one.split()[1] for one in login_commands(host)] == \
+        ["SCRAM-SHA-256", "PLAIN"]
+
+
+def test_a_long_password_comes_when_it_is_asked_for(make_daemon, host):
+    host.auth = ("PLAIN",)
+    host.users[USER] = "x" * 5000
+    daemon = make_daemon()
+    daemon.set_password("x" * 5000)
+    daemon.start()
+    hold(daemon)
+    host.wait_messages(1)
+    assert login_commands(host) == ["AUTH PLAIN"]
+
+
+# Client certificates.
+
+@pytest.fixture
+def client(authority, directory):
+    """tls_cert and tls_key, for the daemon's user only."""
+    paths = {}
+    for key, source in zip(("tls_cert", "tls_key"),
+                           authority.certificate(CLIENT)):
+        paths[key] = str(shutil.copy(source, directory / key))
+        os.chmod(paths[key], 0o600)
+        if ROOT:
+            shutil.chown(paths[key], DAEMON_USER)
+    return paths
+
+
+def test_external(make_daemon, host, client):
+    host.auth = (*ALL, "EXTERNAL")
+    host.users = {CLIENT: ""}
+    daemon = make_daemon(relay={**client, "auth": "external", "user": None,
+                                "password_file": None}).start()
+    hold(daemon)
+    message, = host.wait_messages(1)
+    assert message.user == CLIENT
+    assert login_commands(host) == ["AUTH EXTERNAL ="]
+
+
+def test_external_as_somebody_else_is_refused(make_daemon, host, client):
+    host.auth = ("EXTERNAL",)
+    daemon = make_daemon(relay={**client, "auth": "external",
+                                "password_file": None}).start()
+    hold(daemon)
+    assert_told(daemon, r"535 5\.7\.8 .*check user and tls_cert")
+
+
+def test_password_and_client_certificate(make_daemon, host, client):
+    host.auth = (*ALL, "EXTERNAL")
+    daemon = make_daemon(relay=client).start()
+    hold(daemon)
+    message, = host.wait_messages(1)
+    assert message.user == USER
+
+
+def check(daemon):
+    return subprocess.run([BIN / "relayd", "-n", "-f", daemon.file],
+                          stderr=subprocess.PIPE, text=True, check=False,
+                          stdin=subprocess.DEVNULL)
+
+
+def test_external_needs_no_password(make_daemon, client):
+    daemon = make_daemon(relay={**client, "auth": "external"})
+    done = check(daemon)
+    assert done.returncode == 78
+    assert re.search(r":\d+: relay\.test\.auth: \"external\" is a login "
+                     "without a password", done.stderr)
+
+
+def encrypt(client, _):
+    key = client["tls_key"]
+    subprocess.run(["openssl", "pkey", "-in", key, "-aes256", "-passout",
+                    "pass:x", "-out", key + ".new"], check=True)
+    shutil.copyfile(key + ".new", key)
+
+
+def other_key(client, authority):
+    shutil.copy(authority.certificate("self-signed")[1], client["tls_key"])
+
+
+def no_key(client, _):
+    shutil.copy(client["tls_cert"], client["tls_key"])
+
+
+@pytest.mark.parametrize("spoil, key, words", [
+    (lambda client, _: os.chmod(client["tls_key"], 0o644), "tls_key",
+     "can be read by others; mend it: chmod 600"),
+    (encrypt, "tls_key", "is encrypted"),
+    (other_key, "tls_key", "is not the key of"),
+    (no_key, "tls_key", "holds no private key in PEM form"),
+    (lambda client, _: os.unlink(client["tls_key"]), "tls_key",
+     "No such file"),
+    (lambda client, _: os.unlink(client["tls_cert"]), "tls_cert",
+     "No such file"),
+    (lambda client, _: shutil.copy("/dev/null", client["tls_cert"]),
+     "tls_cert", "holds no certificate in PEM form"),
+], ids=["readable by others", "encrypted", "another's", "no key", "key missing",
+        "certificate missing", "no certificate"])
+def test_G5_client_certificate(make_daemon, host, client, spoil, key, words):
+    """Told by -n with file and line; and at run time, when it is spoilt
+    after the start, by a pause."""
+    daemon = make_daemon(relay=client).start()
+    spoil(client, host.authority)
+    hold(daemon)
+    daemon.wait_log(rf"paused \(config\): {key}: .*{words}")
+    assert len(daemon.queued()) == 1 and host.sessions == []
+    done = check(daemon)
+    assert done.returncode == 78
+    assert re.search(rf"(?m)^{re.escape(str(daemon.file))}:\d+: "
+                     rf"relay\.test\.{key}: .*{words}", done.stderr), done
+
+
+# Pinned keys.
+
+def pin(authority, kind="good"):
+    cert, _ = authority.certificate(kind)
+    public = subprocess.run(["openssl", "x509", "-in", cert, "-noout",
+                             "-pubkey"], check=True, capture_output=True)
+    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"],
+                         input=public.stdout, check=True,
+                         capture_output=True).stdout
+    return "sha256//" + base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
+def test_pinned_key(make_daemon, authority, host):
+    daemon = make_daemon(relay={"tls_pin": f"{pin(authority, 'expired')};"
+                                           f"{pin(authority)}"}).start()
+    hold(daemon)
+    host.wait_messages(1)
+
+
+def test_pinned_key_of_a_self_signed_certificate(make_daemon, authority, host):
+    host.certificate = "self-signed"
+    daemon = make_daemon(relay={"tls_pin": pin(authority, "self-signed"),
+                                "tls_verify": False}).start()
+    hold(daemon)
+    host.wait_messages(1)
+    assert not any("not verified" in line for line in daemon.log)
+
+
+def test_pin_is_no_licence(make_daemon, authority, host):
+    """The certificate is verified beside it."""
+    host.certificate = "self-signed"
+    daemon = make_daemon(
+        relay={"tls_pin": pin(authority, "self-signed")}).start()
+    hold(daemon)
+    assert_told(daemon, "certificate.*not trusted: self-signed")
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_I22_pin_mismatch(make_daemon, authority, host, verify):
+    daemon = make_daemon(relay={"tls_pin": pin(authority, "expired"),
+                                "tls_verify": verify}).start()
+    hold(daemon)
+    assert_told(daemon, r"public key of localhost.* is not the one in tls_pin")
+    assert login_commands(host) == []
+    assert_nothing_leaked(host)
+
+
+# The way there.
+
+def test_source(make_daemon, host):
+    daemon = make_daemon(relay={"source": "127.0.0.2"}).start()
+    hold(daemon)
+    host.wait_messages(1)
+    assert host.sessions[0].address[0] == "127.0.0.2"
+
+
+def test_source_that_is_not_here(make_daemon, host):
+    daemon = make_daemon(relay={"source": "192.0.2.77"}).start()
+    hold(daemon)
+    assert_told(daemon, r"source = \"192\.0\.2\.77\": is it an address of "
+                        r"this machine\?")
+    assert host.sessions == []
+
+
+@pytest.mark.parametrize("scheme, kind, asked", [
+    ("socks5", "socks5", "127.0.0.1"), ("socks5h", "socks5", "localhost"),
+    ("http", "http", "localhost")])
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+def test_proxy(make_daemon, host, scheme, kind, asked, tls):
+    host.tls = tls
+    with Proxy(kind) as proxy:
+        daemon = make_daemon(relay={
+            "proxy": f"{scheme}://127.0.0.1:{proxy.port}", "tls": tls,
+            "family": "ipv4"}).start()
+        hold(daemon)
+        message, = host.wait_messages(1)
+        assert message.user == USER
+        assert proxy.asked == [(asked, host.port)]
+        assert_nothing_leaked(host)
+        assert f"through the proxy {scheme}://" in \
+            daemon.relayctl("check").stdout
+        daemon.stop()
+
+
+@pytest.mark.parametrize("kind", ["socks5", "http"])
+def test_proxy_that_refuses(make_daemon, host, kind):
+    with Proxy(kind) as proxy:
+        proxy.refuse = True
+        url = f"{kind}://127.0.0.1:{proxy.port}"
+        daemon = make_daemon(relay={"proxy": url, "family": "ipv4"}).start()
+        hold(daemon)
+        assert_told(daemon, "the proxy does not connect to localhost.*"
+                            + re.escape(f"(proxy: {url})"))
+        assert host.sessions == []
+        proxy.refuse = False
+        assert_flows(daemon, host)
+        daemon.stop()
+
+
+@pytest.mark.parametrize("kind", ["socks5", "http"])
+def test_proxy_that_is_not_there(make_daemon, host, kind):
+    with Proxy(kind) as proxy:
+        url = f"{kind}://127.0.0.1:{proxy.port}"
+    daemon = make_daemon(relay={"proxy": url}).start()
+    hold(daemon)
+    assert_told(daemon, "cannot connect to the proxy: Connection refused.*"
+                        + re.escape(url))
+    assert host.sessions == []
+
+
+def test_the_environments_proxy_is_not_used(make_daemon, host, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("smtp_proxy", "http://127.0.0.1:9")
+    daemon = make_daemon().start()
+    hold(daemon)
+    host.wait_messages(1)
+
+
+def test_no_proxy_of_the_environment_is_obeyed(make_daemon, host, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with Proxy("socks5") as proxy:
+        daemon = make_daemon(relay={
+            "proxy": f"socks5h://127.0.0.1:{proxy.port}"}).start()
+        hold(daemon)
+        host.wait_messages(1)
+        assert proxy.asked
+        daemon.stop()
+
+
+# The null sender.
+
+def test_null_sender(make_daemon, host):
+    host.fault("MAIL", "501 5.1.7 not from nobody", match="<>")
+    daemon = make_daemon(relay={"null_sender": "bounces@example.com"}).start()
+    done = daemon.sendmail("-f", "<>", "root", data=b"Subject: x\n\nx\n")
+    assert done.returncode == 0
+    message, = host.wait_messages(1)
+    assert message.sender == "bounces@example.com"
+    daemon.wait_log("from=<>")
+    daemon.wait_log("status=sent")
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
