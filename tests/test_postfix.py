@@ -60,7 +60,7 @@ sed -e 's/^\([a-z].*\s\)y\(\s\+[-0-9]*\s\+[-0-9?]*\s\)/\1n\2/' \
 mkdir -p /etc/postfix/sasl /var/lib/postfix /var/spool/postfix
 chown postfix /var/lib/postfix
 printf '%s\n' 'pwcheck_method: auxprop' 'auxprop_plugin: sasldb' \
-    'mech_list: PLAIN LOGIN' >/etc/postfix/sasl/smtpd.conf
+    'mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256' >/etc/postfix/sasl/smtpd.conf
 printf %s "$4" | saslpasswd2 -p -c -u "${3#*@}" "${3%@*}"
 chown postfix /etc/sasldb2
 chgrp postdrop /usr/sbin/postqueue /usr/sbin/postdrop
@@ -196,6 +196,27 @@ def test_a_wrong_password_is_named_and_loses_nothing(postfix, make_daemon):
     postfix.sink.wait_messages(1)
     daemon.wait_log("status=sent")
     assert daemon.log.count("status=bounced") == 0
+
+
+@pytest.mark.parametrize("auth, mechanism", [
+    ("auto", "SCRAM-SHA-256"), ("scram-sha-256", "SCRAM-SHA-256"),
+    ("plain", "PLAIN"), ("login", "LOGIN"), ("cram-md5", "CRAM-MD5")])
+def test_every_mechanism_of_cyrus_sasl(postfix, make_daemon, auth, mechanism):
+    daemon = make_daemon(host=postfix, relay={"auth": auth}).start()
+    assert daemon.sendmail("root", data=b"x\n").returncode == 0
+    postfix.sink.wait_messages(1)
+    daemon.wait_log("status=sent")
+    postfix.wait_log(f"sasl_method={mechanism}, sasl_username={USER}")
+
+
+@pytest.mark.parametrize("auth", ["scram-sha-256", "cram-md5"])
+def test_a_wrong_password_by_any_mechanism(postfix, make_daemon, auth):
+    daemon = make_daemon(host=postfix, relay={"auth": auth})
+    daemon.set_password("wrong")
+    daemon.start()
+    assert daemon.sendmail("root", data=b"x\n").returncode == 0
+    daemon.wait_log(r"paused \(auth\): .*535 5\.7\.8")
+    assert postfix.sink.messages == []
 
 
 if __name__ == "__main__":
