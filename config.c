@@ -358,6 +358,7 @@ free_relay(struct config_relay *r)
 	free(r->password);
 	free(r->password_file);
 	free(r->password_credential);
+	free(r->password_command);
 }
 
 void

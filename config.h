@@ -68,7 +68,7 @@ struct config_relay {
 	enum auth_mode auth;
 	char *user;		/* "": no login */
 	char *password;		/* from the file; "" when elsewhere */
-	char *password_file, *password_credential;
+	char *password_file, *password_credential, *password_command;
 	unsigned connections, pipeline;
 	unsigned messages_per_connection, recipients_per_message;
 	double rate;		/* recipients a second; 0: no ceiling */

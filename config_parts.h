@@ -90,6 +90,7 @@ const char *config_check_recipient(struct span value); /* or a local name */
 const char *config_check_name(struct span value);
 const char *config_check_field(struct span value); /* "NAME: VALUE" */
 const char *config_check_block(struct span value); /* to be allowed */
+const char *config_check_command(struct span value);
 const char *config_check_ip(struct span value);
 const char *config_check_pin(struct span value);   /* of a public key */
 const char *config_check_proxy(struct span value); /* its URL */

@@ -264,14 +264,15 @@ check_login(struct config_reading *r, const struct config_relay *relay,
 	int sources = is_given(r, section, "password", relay->password) +
 	    is_given(r, section, "password_file", relay->password_file) +
 	    is_given(r, section, "password_credential",
-		relay->password_credential);
+		relay->password_credential) +
+	    is_given(r, section, "password_command", relay->password_command);
 
 	if (*relay->password_file != '\0')
 		check_password_file(r, relay, section);
 	if (sources > 1)
 		config_refuse_key(r, section, "password",
-		    "only one of password, password_file and "
-		    "password_credential may be set");
+		    "only one of password, password_file, "
+		    "password_credential and password_command may be set");
 	if (relay->auth == AUTH_EXTERNAL && sources > 0)
 		config_refuse_key(r, section, "auth",
 		    "\"external\" is a login without a password");
@@ -279,8 +280,8 @@ check_login(struct config_reading *r, const struct config_relay *relay,
 		return relay->auth != AUTH_NONE;
 	if (user && sources == 0)
 		config_refuse_key(r, section, "user",
-		    "has no password: set password_file, password or "
-		    "password_credential");
+		    "has no password: set password_file, password, "
+		    "password_credential or password_command");
 	if (!user && sources > 0)
 		config_refuse_key(r, section, "user",
 		    "is missing, but there is a password");

@@ -123,6 +123,14 @@ config_check_recipient(struct span value)
 }
 
 const char *
+config_check_command(struct span value)
+{
+	enum { MOST = 4000 };
+
+	return value.len <= MOST ? NULL : "is longer than 4000 octets";
+}
+
+const char *
 config_check_ip(struct span value)
 {
 	return is_ip(value, AF_INET) || is_ip(value, AF_INET6)

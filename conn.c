@@ -8,6 +8,7 @@
  */
 #include "conn.h"
 #include "auth.h"
+#include "helper.h"
 
 #include <openssl/ssl.h>
 
@@ -15,8 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A little more than the helper gives a command. */
+enum { COMMAND_MS = 35 * 1000 };
+
 struct conn {
 	struct connector *connector;
+	const char *hostname;       /* the configuration's */
+	struct helper_run *command; /* whose password is waited for; or NULL */
 	struct setup setup;
 	struct conn_handlers handlers;
 	void *arg;
@@ -75,6 +81,8 @@ fail(struct conn *c)
 	loop_timer_clear(c->connector->loop, &c->deadline);
 	loop_unwatch(c->connector->loop, c->fd);
 	connector_stop(c->connector, &c->handle);
+	helper_cancel(c->command);
+	c->command = NULL;
 	auth_wipe(&c->auth);
 	c->handlers.failed(c->arg, &c->setup.fault);
 }
@@ -108,11 +116,23 @@ on_deadline(void *arg)
 {
 	struct conn *c = arg;
 
-	if (is_sound(c)) {
+	if (c->command != NULL) {
+		setup_fault(&c->setup, FAULT_CONFIG,
+		    "password_command: relayd's helper process does not "
+		    "answer");
+	} else if (is_sound(c)) {
 		name_peer(c);
 		handle_explain(&c->handle, CURLE_OPERATION_TIMEDOUT, &c->setup);
 	}
 	fail(c);
+}
+
+/* At once where there is a fault: handlers are called from the loop. */
+static void
+set_deadline(struct conn *c, int64_t delay_ms)
+{
+	loop_timer_set(c->connector->loop, &c->deadline,
+	    is_sound(c) ? delay_ms : 0);
 }
 
 /* ---- replies ---- */
@@ -185,7 +205,7 @@ static void
 read_replies(struct conn *c)
 {
 	char data[1024];
-	ssize_t n;
+	ssize_t n = -1;
 
 	while (is_sound(c) && (n = conn_recv(c, data, sizeof(data))) > 0) {
 		buf_append(&c->in, data, (size_t)n);
@@ -328,23 +348,12 @@ on_done(void *arg, CURLcode result)
 
 /* ---- one connection ---- */
 
+/* Have libcurl begin. */
 static void
-start(struct conn *c, const char *hostname)
+connect_to(struct conn *c)
 {
-	CURLcode result;
+	CURLcode result = handle_configure(&c->handle, &c->setup, c->hostname);
 
-	if (!connector_prepare(c->connector, &c->handle)) {
-		setup_fault(&c->setup, FAULT_CONFIG,
-		    "libcurl could not be started");
-		return;
-	}
-	/* What can't be had need not be connected for. */
-	if (config_has_password(c->setup.relay) &&
-	    !setup_password(&c->setup, &c->auth.password))
-		return;
-	if (!setup_certificate(&c->setup))
-		return;
-	result = handle_configure(&c->handle, &c->setup, hostname);
 	if (result == CURLE_OK)
 		result =
 		    curl_easy_setopt(c->handle.easy, CURLOPT_HEADERDATA, c);
@@ -356,6 +365,81 @@ start(struct conn *c, const char *hostname)
 	else if (!connector_start(c->connector, &c->handle))
 		setup_fault(&c->setup, FAULT_CONFIG,
 		    "libcurl takes no connection");
+	set_deadline(c, c->setup.relay->connect_timeout * 1000);
+}
+
+static void
+take_result(struct conn *c, const struct helper_result *result)
+{
+	if (result->says.len > 0)
+		log_warning("smtp", "relay %s: password_command says: %.*s",
+		    c->setup.relay->name, (int)result->says.len,
+		    result->says.data);
+	if (result->error.len > 0)
+		setup_fault(&c->setup, FAULT_CONFIG, "password_command %.*s",
+		    (int)result->error.len, result->error.data);
+	buf_reserve(&c->auth.password, result->password.len);
+	buf_add(&c->auth.password, buf_span(&result->password));
+}
+
+static void
+on_password(void *arg, struct helper_result *result)
+{
+	struct conn *c = arg;
+
+	take_result(c, result);
+	helper_cancel(c->command);
+	c->command = NULL;
+	if (is_sound(c))
+		connect_to(c);
+	else
+		fail(c);
+}
+
+/* True: it comes later. */
+static bool
+ask_command(struct conn *c)
+{
+	const char *command = c->setup.relay->password_command;
+	struct helper_result result = { .password = { 0 } };
+
+	if (c->connector->helper == NULL) {
+		(void)helper_output(command, &result);
+		take_result(c, &result);
+		helper_result_wipe(&result);
+		return false;
+	}
+	c->command = helper_start(c->connector->helper, c->connector->loop,
+	    command, on_password, c);
+	if (c->command == NULL)
+		setup_fault(&c->setup, FAULT_CONFIG,
+		    "password_command can't be run: %s", strerror(errno));
+	return is_sound(c);
+}
+
+/* What can't be had need not be connected for. */
+static void
+start(struct conn *c)
+{
+	const struct config_relay *r = c->setup.relay;
+	bool later = false;
+
+	if (!connector_prepare(c->connector, &c->handle))
+		setup_fault(&c->setup, FAULT_CONFIG,
+		    "libcurl could not be started");
+	else if (setup_certificate(&c->setup) && config_has_password(r) &&
+	    setup_may_log_in(&c->setup)) {
+		if (r->password_command[0] != '\0')
+			later = ask_command(c);
+		else
+			(void)setup_password(&c->setup, &c->auth.password);
+	}
+	if (later)
+		set_deadline(c, COMMAND_MS);
+	else if (is_sound(c))
+		connect_to(c);
+	else
+		set_deadline(c, 0);
 }
 
 struct conn *
@@ -366,6 +450,7 @@ conn_open(struct connector *connector, const struct config *config,
 	struct conn *c = mem_alloc(sizeof(*c));
 
 	c->connector = connector;
+	c->hostname = config->hostname;
 	c->setup.relay = r;
 	c->auth.setup = &c->setup;
 	c->handle.done = on_done;
@@ -377,9 +462,7 @@ conn_open(struct connector *connector, const struct config *config,
 	c->deadline.handler = on_deadline;
 	c->deadline.arg = c;
 	setup_name_peer(&c->setup, NULL);
-	start(c, config->hostname);
-	loop_timer_set(connector->loop, &c->deadline,
-	    is_sound(c) ? r->connect_timeout * 1000 : 0);
+	start(c);
 	return c;
 }
 
@@ -405,6 +488,7 @@ conn_close(struct conn *c)
 	loop_unwatch(c->connector->loop, c->fd);
 	connector_stop(c->connector, &c->handle);
 	curl_easy_cleanup(c->handle.easy);
+	helper_cancel(c->command);
 	auth_wipe(&c->auth);
 	buf_free(&c->in);
 	free(c->setup.peer);

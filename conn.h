@@ -15,6 +15,7 @@ struct connector {
 	struct loop *loop;
 	CURLM *multi; /* NULL until the first connection */
 	struct timer timer;
+	struct helper *helper; /* borrowed; or NULL */
 };
 
 /* One handle in libcurl's hands. */

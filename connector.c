@@ -156,6 +156,12 @@ connector_free(struct connector *c)
 	free(c);
 }
 
+void
+connector_set_helper(struct connector *c, struct helper *helper)
+{
+	c->helper = helper;
+}
+
 bool
 connector_prepare(struct connector *c, struct handle *h)
 {

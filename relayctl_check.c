@@ -2,6 +2,7 @@
  * relayctl check: will relayd work with this configuration?  Everything that
  * the configuration names is looked at with the rights that relayd will have.
  */
+#include "helper.h"
 #include "relayctl.h"
 #include "system.h"
 
@@ -68,10 +69,34 @@ check_listeners(struct check *check)
 }
 
 static void
+check_command(struct check *check, const struct config_relay *r)
+{
+	struct helper_result result = { .password = { NULL, 0, 0 } };
+	struct buf says = { NULL, 0, 0 };
+
+	if (helper_output(r->password_command, &result) == -1)
+		wrong(check, "relay %s: password_command %s", r->name,
+		    buf_text(&result.error));
+	else
+		(void)printf("relay %s: password_command gives a password\n",
+		    r->name);
+	buf_add_escaped(&says, buf_span(&result.says));
+	if (says.len > 0)
+		warn("relay %s: password_command says: %s", r->name,
+		    buf_text(&says));
+	helper_result_wipe(&result);
+	buf_free(&says);
+}
+
+static void
 check_password(struct check *check, const struct config_relay *r)
 {
 	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
 
+	if (r->password_command[0] != '\0') {
+		check_command(check, r);
+		return;
+	}
 	if (config_password(r, &password, &error) == -1)
 		wrong(check, "relay %s: %s", r->name, buf_text(&error));
 	else

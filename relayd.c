@@ -2,6 +2,7 @@
  * main(): options, the order of starting, signals, and the end.
  */
 #include "crash.h"
+#include "helper.h"
 #include "startup.h"
 
 #include <errno.h>
@@ -182,15 +183,28 @@ sync_marks(void *arg)
 
 /* What can't be changed without the rights and places of the start. */
 static bool
-needs_restart(const struct config *old, const struct config *new,
+needs_restart(const struct relayd *d, const struct config *new,
     struct buf *error)
 {
+	const struct config *old = d->config;
+	size_t i;
+
 	if (strcmp(old->spool, new->spool) != 0)
 		buf_add_text(error, "spool has changed: restart needed\n");
 	if (strcmp(old->user, new->user) != 0)
 		buf_add_text(error, "user has changed: restart needed\n");
 	if (strcmp(old->control, new->control) != 0)
 		buf_add_text(error, "control has changed: restart needed\n");
+	for (i = 0; i < new->relay_count; i++) {
+		const struct config_relay *r = &new->relay[i];
+
+		if (r->password_command[0] != '\0' &&
+		    !helper_knows(d->helper, r->password_command))
+			buf_printf(error,
+			    "relay.%s.password_command has changed: restart "
+			    "needed\n",
+			    r->name);
+	}
 	return error->len > 0;
 }
 
@@ -204,7 +218,7 @@ reload(void *arg, struct buf *error)
 
 	each_line(&warnings, say_warning);
 	buf_free(&warnings);
-	if (config == NULL || needs_restart(d->config, config, error) ||
+	if (config == NULL || needs_restart(d, config, error) ||
 	    confinement_lacks(d->confinement, config, error) ||
 	    metrics_prepare(d->metrics, config, error) == -1 ||
 	    submit_configure(d->submit, config, error) == -1) {
@@ -279,6 +293,7 @@ make_parts(struct relayd *d)
 	d->connector = connector_new(d->loop);
 	if (d->connector == NULL)
 		return EX_SOFTWARE;
+	connector_set_helper(d->connector, d->helper);
 	d->sched = sched_new(d->loop, d->queue, d->connector, d->config);
 	d->submit = submit_new(d->loop, d->queue, d->sched, d->config);
 	d->bounce =
@@ -369,6 +384,7 @@ release(struct relayd *d)
 	submit_free(d->submit);
 	sched_free(d->sched);
 	connector_free(d->connector);
+	helper_free(d->helper);
 	queue_close(d->queue);
 	config_release(d->config);
 	loop_free(d->loop);
@@ -388,6 +404,8 @@ start(struct relayd *d)
 	if (system_identity(d->config->user, &d->identity, &error) == -1)
 		status = startup_fail(EX_CONFIG, buf_text(&error));
 	buf_free(&error);
+	if (status == EX_OK)
+		status = startup_helper(d);
 	if (status == EX_OK)
 		status = startup_spool(d);
 	if (status != EX_OK)

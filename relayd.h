@@ -483,10 +483,13 @@ struct fault {
 			   relayhost's own words; printable ASCII */
 };
 
+struct helper; /* helper.h */
 struct connector; /* libcurl's multi handle on the loop */
 struct conn;
 struct connector *connector_new(struct loop *l); /* NULL: logged why */
 void connector_free(struct connector *c);
+/* Who runs password_command; without one it is waited for (relayctl). */
+void connector_set_helper(struct connector *c, struct helper *helper);
 
 struct conn_handlers {
 	void (*ready)(void *arg); /* TLS verified, logged in: talk */

@@ -64,6 +64,8 @@ setup_password_key(const struct config_relay *r)
 {
 	if (r->password_credential[0] != '\0')
 		return "password_credential";
+	if (r->password_command[0] != '\0')
+		return "password_command";
 	return r->password_file[0] != '\0' ? "password_file" : "password";
 }
 
@@ -191,10 +193,9 @@ setup_url(const struct setup *s, const char *hostname, struct buf *out)
 }
 
 bool
-setup_password(struct setup *s, struct buf *password)
+setup_may_log_in(struct setup *s)
 {
 	const struct config_relay *r = s->relay;
-	struct buf error = { .len = 0 };
 
 	/* The configuration's check refused this already; it is here that it
 	 * would do harm. */
@@ -204,11 +205,20 @@ setup_password(struct setup *s, struct buf *password)
 		    "no login is sent to %s without TLS; set tls = "
 		    "\"starttls\" or \"implicit\"",
 		    s->peer);
-	else if (config_password(r, password, &error) == -1)
+	return s->fault.kind == FAULT_NONE;
+}
+
+bool
+setup_password(struct setup *s, struct buf *password)
+{
+	struct buf error = { .len = 0 };
+
+	if (config_password(s->relay, password, &error) == -1)
 		setup_fault(s, FAULT_CONFIG, "%s", buf_text(&error));
 	else if (memchr(password->data, '\0', password->len) != NULL)
 		setup_fault(s, FAULT_CONFIG,
-		    "the password in %s has a NUL byte", setup_password_key(r));
+		    "the password in %s has a NUL byte",
+		    setup_password_key(s->relay));
 	buf_free(&error);
 	return s->fault.kind == FAULT_NONE;
 }

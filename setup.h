@@ -80,8 +80,11 @@ void setup_url(const struct setup *s, const char *hostname, struct buf *out);
  * text is escaped, so words of the relayhost may stand in it as they are. */
 void setup_fault(struct setup *s, enum fault_kind kind, const char *format, ...)
     PRINTF_LIKE(3, 4);
-/* The password, to be wiped; false with a fault when there is none, or when
- * it must not go out.  The only place that asks for it. */
+/* False with a fault: the password must not go out, so nobody is to ask for
+ * it. */
+bool setup_may_log_in(struct setup *s);
+/* The password, to be wiped, unless a command has it; false with a fault when
+ * there is none. */
 bool setup_password(struct setup *s, struct buf *password);
 /* Is the client certificate in order, if there is to be one? */
 bool setup_certificate(struct setup *s);

@@ -4,6 +4,7 @@
  * a line on stderr, and the exit status.
  */
 #include "startup.h"
+#include "helper.h"
 
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -20,6 +21,38 @@ int
 startup_fail(int status, const char *text)
 {
 	(void)fprintf(stderr, "%s\n", text);
+	return status;
+}
+
+/* ---- the helper ---- */
+
+static int
+become_user(void *arg)
+{
+	const struct relayd *d = arg;
+
+	return system_become(&d->identity);
+}
+
+int
+startup_helper(struct relayd *d)
+{
+	struct strings commands = { NULL, 0 };
+	size_t i;
+	int status = EX_OK;
+
+	for (i = 0; i < d->config->relay_count; i++)
+		if (d->config->relay[i].password_command[0] != '\0')
+			strings_add(&commands,
+			    span_of(d->config->relay[i].password_command));
+	if (commands.count > 0 && !d->options.stdio) {
+		d->helper = helper_new(&commands, become_user, d);
+		if (d->helper == NULL)
+			status = startup_fail(EX_OSERR,
+			    "the helper process for password_command can't be "
+			    "started");
+	}
+	strings_free(&commands);
 	return status;
 }
 
@@ -285,7 +318,8 @@ check_secrets(const struct relayd *d)
 	for (i = 0; i < d->config->relay_count && status == EX_OK; i++) {
 		const struct config_relay *r = &d->config->relay[i];
 
-		if (config_has_password(r) &&
+		/* A command is run when its password is needed. */
+		if (config_has_password(r) && r->password_command[0] == '\0' &&
 		    config_password(r, &password, &error) == -1)
 			status = startup_fail(EX_CONFIG, buf_text(&error));
 		if (status == EX_OK && r->tls_cert[0] != '\0' &&

@@ -25,6 +25,7 @@ struct relayd {
 	struct identity identity;
 	struct queue *queue;
 	struct connector *connector;
+	struct helper *helper; /* NULL: no password_command */
 	struct sched *sched;
 	struct submit *submit;
 	struct bounce *bounce;
@@ -42,6 +43,7 @@ struct relayd {
 
 /* Each returns EX_OK, or the exit status when its line is on stderr. */
 int startup_fail(int status, const char *text);
+int startup_helper(struct relayd *d); /* before descriptors are opened */
 int startup_spool(struct relayd *d);
 int startup_control(struct relayd *d, void (*reload)(void *, struct buf *));
 int startup_listeners(struct relayd *d);

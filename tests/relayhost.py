@@ -620,7 +620,8 @@ class Relayhost:
     def fault(self, point, reply=None, *, then="go-on", match="", times=0,
               skip=0, slow=0, keep=False):
         """From now on misbehave at point: GREETING, EHLO, STARTTLS,
-        CHALLENGE (of AUTH), AUTH, MAIL, RCPT, DATA, BDAT, END (of the message), RSET, QUIT."""
+        CHALLENGE (of AUTH), AUTH, MAIL, RCPT, DATA, BDAT, END (of the
+        message), RSET, QUIT."""
         fault = Fault(point, reply, then, match, times, skip, slow, keep)
         with self._changed:
             self.faults.append(fault)

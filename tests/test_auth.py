@@ -327,6 +327,113 @@ def test_no_proxy_of_the_environment_is_obeyed(make_daemon, host, monkeypatch):
         daemon.stop()
 
 
+# password_command.
+
+@pytest.fixture
+def command(directory):
+    """A command of the daemon's user: what it is to do, as a script."""
+    script = directory / "command"
+
+    def write(text):
+        script.write_text(text + "\n")
+        return f". {script}"
+    return write
+
+
+def test_password_command(make_daemon, host, command):
+    daemon = make_daemon(relay={
+        "password_file": None,
+        "password_command": command(f"echo a hint >&2; echo {PASSWORD}")})
+    daemon.start()
+    hold(daemon)
+    message, = host.wait_messages(1)
+    assert message.user == USER
+    daemon.wait_log("warning: relay test: password_command says: a hint")
+    assert not any(PASSWORD in line for line in daemon.log)
+    assert "password_command gives a password" in \
+        daemon.relayctl("check").stdout
+
+
+def test_G4_a_command_that_fails_pauses_the_relay(make_daemon, host, command):
+    daemon = make_daemon(relay={
+        "password_file": None,
+        "password_command": command("printf 'no \\033[1m agent' >&2; exit 3")})
+    daemon.start()
+    hold(daemon)
+    assert_told(daemon, r"password_command failed with exit status 3")
+    daemon.wait_log(r"password_command says: no \\x1b\[1m agent")
+    assert "(config)" in daemon.wait_log(r"is paused \S+").string
+    assert host.sessions == []
+    check = daemon.relayctl("check")
+    assert check.returncode == 1
+    assert "password_command failed with exit status 3" in check.stdout
+    command(f"echo {PASSWORD}")
+    assert_flows(daemon, host)
+
+
+@pytest.mark.root
+def test_G10_a_command_sees_nothing_of_the_daemon(
+        make_daemon, host, command, directory, monkeypatch):
+    """It is the daemon's user, and has no descriptor and no secret of it."""
+    monkeypatch.setenv("RELAYD_PASSWORD", PASSWORD)
+    seen = directory / "seen"
+    seen.mkdir()
+    shutil.chown(seen, DAEMON_USER)
+    daemon = make_daemon(relay={
+        "password_file": None, "password_command": command(
+            f"cd {seen}; ls -l /proc/$$/fd | cat >fds\n"
+            "cat /proc/$$/environ >env; cat /proc/$$/cmdline >cmdline\n"
+            "id -un >user; id -Gn >groups\n"
+            f"echo {PASSWORD}")}).start()
+    hold(daemon)
+    host.wait_messages(1)
+    links = re.findall(r" (\d+) -> (.*)", (seen / "fds").read_text())
+    # The shell has its script open besides.
+    links = [(number, target) for number, target in links
+             if target != str(directory / "command")]
+    assert [number for number, _ in links] == ["0", "1", "2"], links
+    assert links[0][1] == "/dev/null"
+    assert all(target.startswith("pipe:") for _, target in links[1:])
+    assert (seen / "user").read_text() == DAEMON_USER + "\n"
+    for name in ("env", "cmdline"):
+        assert PASSWORD.encode() not in (seen / name).read_bytes()
+    assert b"NOTIFY_SOCKET" not in (seen / "env").read_bytes()
+    assert "root" not in (seen / "groups").read_text().split()
+
+
+def test_a_command_that_hangs_does_not_hold_up_others(
+        make_daemon, host, command, directory):
+    """The other relay goes on, the daemon answers and stops at once, and
+    nothing is left."""
+    os.mkfifo(directory / "fifo")
+    (directory / "fifo").chmod(0o666)
+    daemon = make_daemon(
+        relay={"password_file": None, "senders": ["slow@example.com"],
+               "password_command": command(
+                   f"exec sleep 1000 3>{directory}/fifo")},
+        relays=[("other", host, {})]).start()
+    assert daemon.sendmail("-f", "slow@example.com", "root",
+                           data=b"x\n").returncode == 0
+    with open(directory / "fifo", "rb") as held:    # it runs
+        hold(daemon)
+        message, = host.wait_messages(1)
+        assert message.sender != "slow@example.com"
+        assert daemon.relayctl("status").stdout
+        daemon.stop()
+        assert held.read() == b""   # it has ended
+
+
+def test_another_command_needs_a_restart(make_daemon, host, command):
+    daemon = make_daemon(relay={"password_file": None,
+                                "password_command": command("echo x")}).start()
+    daemon.relay["password_command"] = "echo y"
+    daemon.write_config()
+    daemon.reload()
+    daemon.wait_log(r"relay\.test\.password_command has changed: restart "
+                    "needed")
+    daemon.wait_log("the old configuration stays in force")
+
+
 # The null sender.
 
 def test_null_sender(make_daemon, host):

@@ -211,6 +211,7 @@ relay_at(unsigned port)
 		.password = empty,
 		.password_file = file,
 		.password_credential = empty,
+		.password_command = empty,
 		.tls_pin = empty,
 		.tls_cert = empty,
 		.tls_key = empty,

@@ -45,6 +45,7 @@ relay_with(enum tls_mode tls)
 		.password = none,
 		.password_file = file,
 		.password_credential = none,
+		.password_command = none,
 		.tls_ca_file = none,
 		.tls_pin = none,
 		.tls_cert = none,
@@ -254,7 +255,9 @@ the_password_is_not_even_read_where_it_must_not_go(void **state)
 		r.host = mem_text(rows[i].host);
 		setup_name_peer(&s, NULL);
 		secret = rows[i].fine ? &word : NULL;
-		assert_int_equal(setup_password(&s, &password), rows[i].fine);
+		assert_int_equal(setup_may_log_in(&s) &&
+			setup_password(&s, &password),
+		    rows[i].fine);
 		assert_int_equal(s.fault.kind,
 		    rows[i].fine ? FAULT_NONE : FAULT_CONFIG);
 		assert_int_equal(password.len, rows[i].fine ? word.len : 0);
