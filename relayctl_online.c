@@ -35,11 +35,12 @@ check_files(struct walk *w)
 {
 	const struct config_relay *r = w->relay;
 	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
-	bool login = r->auth != AUTH_NONE && r->user[0] != '\0';
+	bool login = config_has_login(r);
+	bool stored = config_has_password(r) && r->password_command[0] == '\0';
 	bool good;
 
 	buf_add_text(&error, "password: ");
-	good = !login || config_password(r, &password, &error) == 0;
+	good = !stored || config_password(r, &password, &error) == 0;
 
 	if (good)
 		buf_clear(&error);
@@ -53,7 +54,9 @@ check_files(struct walk *w)
 		wrong(w, FAULT_CONFIG, walk_now_ms(), buf_text(&error));
 	} else {
 		buf_printf(&error, "%s%s",
-		    login ? "the password can be read, user " : "no login",
+		    !login       ? "no login"
+			: stored ? "the password can be read, user "
+				 : "user ",
 		    login ? r->user : "");
 		walk_step(w, "configuration", STEP_GOOD, 0, buf_span(&error));
 	}
