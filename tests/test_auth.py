@@ -12,8 +12,8 @@ import sys
 import pytest
 
 from harness import BIN, DAEMON_USER, PASSWORD, ROOT, USER
+from misbehaviour import assert_flows, assert_nothing_leaked, assert_told, hold
 from proxy import Proxy
-from test_faults import assert_flows, assert_nothing_leaked, assert_told, hold
 
 CLIENT = "web1.example.com"     # of the certificate
 ALL = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
