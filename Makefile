@@ -47,7 +47,8 @@ LAYERS = log buf util loop \
     wire transaction pipeline relay maildir \
     due age settle quota window pace throttle pool backlog dispatch sched flush \
     listen intake requeue notice ration reply dialogue session submit \
-    bounce sweep report_pace report http metrics client operate verbs control
+    bounce sweep report_text report_pace report http metrics client operate \
+    verbs control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp parameters text header aliases
 

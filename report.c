@@ -9,79 +9,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 /* In text: where sender and recipients begin. */
 enum { ADDRESS_COLUMN = 45 };
 
 enum { NAME_MAX_SHOWN = 80 }; /* more than struct queue_info has */
-
-/* ---- times ---- */
-
-enum { TIME_MAX = 32 };
-
-static struct tm
-local_time(int64_t wall_ms)
-{
-	time_t seconds = (time_t)(wall_ms / 1000);
-	struct tm tm = { .tm_mday = 1, .tm_year = 70 };
-
-	(void)localtime_r(&seconds, &tm);
-	return tm;
-}
-
-void
-report_add_time(struct buf *out, int64_t wall_ms)
-{
-	struct tm tm = local_time(wall_ms);
-	char text[TIME_MAX];
-
-	if (strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm) > 0)
-		buf_add_text(out, text);
-}
-
-/* "Tue Nov 24 05:14:29", as mailq has it. */
-static void
-mailq_time(char out[TIME_MAX], int64_t wall_ms)
-{
-	struct tm tm = local_time(wall_ms);
-
-	if (wall_ms == 0 ||
-	    strftime(out, TIME_MAX, "%a %b %e %H:%M:%S", &tm) == 0)
-		out[0] = '\0';
-}
-
-void
-report_add_json_time(struct buf *out, int64_t wall_ms)
-{
-	time_t seconds = (time_t)(wall_ms / 1000);
-	struct tm tm = { .tm_mday = 1, .tm_year = 70 };
-	char text[TIME_MAX];
-
-	if (wall_ms == 0 || gmtime_r(&seconds, &tm) == NULL ||
-	    strftime(text, sizeof(text), "\"%Y-%m-%dT%H:%M:%SZ\"", &tm) == 0)
-		buf_add_text(out, "null");
-	else
-		buf_add_text(out, text);
-}
-
-void
-report_add_duration(struct buf *out, int64_t seconds)
-{
-	static const struct {
-		int64_t seconds;
-		const char *unit;
-	} units[] = { { 86400, "d" }, { 3600, "h" }, { 60, "m" }, { 1, "s" } };
-	size_t i = 0;
-
-	if (seconds < 0)
-		seconds = 0;
-	while (units[i].seconds > 1 && seconds < 2 * units[i].seconds)
-		i++;
-	buf_printf(out, "%" PRId64 " %s", seconds / units[i].seconds,
-	    units[i].unit);
-}
 
 /* ---- one message of the queue ---- */
 
@@ -232,12 +165,12 @@ message_text(const struct queue_info *info, struct buf *out)
 {
 	const struct envelope *e = &info->envelope;
 	bool given_up = info->damaged || info->place == PLACE_FAILED;
-	char name[NAME_MAX_SHOWN], when[TIME_MAX];
+	char name[NAME_MAX_SHOWN], when[REPORT_TIME];
 	size_t i;
 
 	message_name(info, info->place == PLACE_HOLD ? "!" : "", name,
 	    sizeof(name));
-	mailq_time(when, e->arrived_ms);
+	report_mailq_time(when, e->arrived_ms);
 	buf_printf(out, "%-13s %9" PRIu64 " %-19s  ", name, info->size, when);
 	if (e->sender == NULL || e->sender[0] == '\0')
 		buf_add_text(out, info->damaged ? "-" : "MAILER-DAEMON");
@@ -336,7 +269,8 @@ counts_text(const struct report_counts *c, int64_t wall_ms, struct buf *out)
 	    c->failed);
 	if (c->failed > 0)
 		buf_printf(out,
-		    " (%" PRIu64 " Kbytes; see relayctl queue --failed)",
+		    "\n    failed: %" PRIu64
+		    " Kbytes; see relayctl queue --failed",
 		    (c->failed_octets + 1023) / 1024);
 	buf_add_char(out, '\n');
 }
@@ -431,7 +365,7 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 		report_add_duration(out, (r->retry_in_ms + 999) / 1000);
 	}
 	buf_printf(out,
-	    "; %" PRIu64 " sent, %" PRIu64 " deferred, %" PRIu64
+	    "\n    %" PRIu64 " sent, %" PRIu64 " deferred, %" PRIu64
 	    " failed; %u connection%s\n",
 	    r->sent, r->deferred, r->failed, r->connections,
 	    r->connections == 1 ? "" : "s");
@@ -450,15 +384,16 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 	    (r->paused || r->fault_wall_ms > r->sent_wall_ms)) {
 		buf_add_text(out, "    last error: ");
 		report_add_time(out, r->fault_wall_ms);
-		buf_printf(out, ", %s: %s\n    what to do: %s\n",
-		    fault_name(r->fault.kind), r->fault.text,
-		    advice_find(&r->fault)->mend);
+		buf_printf(out, ", %s:", fault_name(r->fault.kind));
+		report_add_paragraph(out, r->fault.text);
+		buf_add_text(out, "    what to do:");
+		report_add_paragraph(out, advice_find(&r->fault)->mend);
 	}
 	if (r->sent_wall_ms != 0) {
 		buf_add_text(out, "    last success: ");
 		report_add_time(out, r->sent_wall_ms);
-		buf_printf(out, "%s%s\n", r->tls[0] == '\0' ? "" : ", ",
-		    r->tls);
+		buf_printf(out, "%s%s\n",
+		    r->tls[0] == '\0' ? "" : "\n    encrypted: ", r->tls);
 	}
 }
 

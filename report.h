@@ -1,6 +1,6 @@
 /*
- * report.c's contract, and report_pace.c's: what "queue" and "status" print.
- * For control.c and relayctl.c.
+ * The contract of report_text.c, report_pace.c and report.c: what "queue" and
+ * "status" print.  For control.c and relayctl.c.
  */
 #ifndef REPORT_H
 #define REPORT_H
@@ -8,10 +8,16 @@
 #include "relayd.h"
 
 /* Times and waits as every verb shows them. */
+enum { REPORT_TIME = 32 };
+void report_mailq_time(char out[REPORT_TIME], int64_t wall_ms); /* "Tue Nov 24
+    05:14:29" */
 void report_add_time(struct buf *out, int64_t wall_ms); /* local, and short */
 void report_add_json_time(struct buf *out, int64_t wall_ms); /* RFC 3339 in
     UTC, with quotes; 0 is null */
 void report_add_duration(struct buf *out, int64_t seconds);  /* "3 m" */
+/* A sentence below what it is about, in lines of 80 columns where its words
+ * allow. */
+void report_add_paragraph(struct buf *out, const char *text);
 
 const char *report_place(enum queue_place place); /* "new", "waiting" ... */
 const char *report_recipient_state(enum recipient_state state);

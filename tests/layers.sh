@@ -20,7 +20,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     sched.h=due,age,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
-    report.h=report_pace,report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd confine.h=filter,confine,startup,relayd
+    report.h=report_text,report_pace,report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd confine.h=filter,confine,startup,relayd
     relayctl.h=relayctl,relayctl_ask,relayctl_check,relayctl_config,relayctl_explain,relayctl_history,relayctl_list,relayctl_online,relayctl_operate,relayctl_show
     online.h=relayctl_domain,relayctl_online,relayctl_probe,relayctl_session,relayctl_steps
     sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk

@@ -790,7 +790,7 @@ the_status_is_for_all(void **state)
 		assert_true(listen_to(fd, &heard));
 		assert_int_equal(close(fd), 0);
 		assert_non_null(strstr(buf_text(&heard),
-		    "oqueue: 3 waiting, 1 active; 2 on hold; 3 failed (1 Kb"));
+		    "oqueue: 3 waiting, 1 active; 2 on hold; 3 failed\n"));
 		assert_non_null(strstr(buf_text(&heard), "\nx1\n"));
 		buf_free(&heard);
 		if (world.paused)

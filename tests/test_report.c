@@ -380,9 +380,10 @@ status_says_that_mail_flows(void **state)
 	    "mail is flowing\n"
 	    "listening on 127.0.0.1:25\n"
 	    "listening on unix:/run/relayd/submit.sock\n"
-	    "relay gmail (smtp.example.net:587): ok; 12 sent, 0 deferred, "
-	    "0 failed; 1 connection\n"
-	    "    last success: 2026-11-24 05:14:24, TLSv1.3\n"
+	    "relay gmail (smtp.example.net:587): ok\n"
+	    "    12 sent, 0 deferred, 0 failed; 1 connection\n"
+	    "    last success: 2026-11-24 05:14:24\n"
+	    "    encrypted: TLSv1.3\n"
 	    "queue: 3 waiting, 1 active, oldest 2 h; 0 on hold; 0 failed\n"
 	    "submission: 5 accepted, 2 rejected; 7 sessions, 1 open\n");
 }
@@ -397,12 +398,14 @@ status_says_why_mail_does_not_flow(void **state)
 	    "mail is not flowing: every relay is paused\n"
 	    "listening on 127.0.0.1:25\n"
 	    "listening on unix:/run/relayd/submit.sock\n"
-	    "relay gmail (smtp.example.net:587): paused, next try in 42 s; "
-	    "0 sent, 0 deferred, 0 failed; 0 connections\n"
-	    "    last error: 2026-11-24 05:13:29, auth: login refused: "
-	    "535 5.7.8 \"no\"\n"
-	    "    what to do: check user and password (many providers want an "
-	    "app password), then relayctl flush\n"
+	    "relay gmail (smtp.example.net:587): paused, next try in 42 s\n"
+	    "    0 sent, 0 deferred, 0 failed; 0 connections\n"
+	    "    last error: 2026-11-24 05:13:29, auth:\n"
+	    "        login refused: 535 5.7.8 \"no\"\n"
+	    "    what to do:\n"
+	    "        check user and password (many providers want an app "
+	    "password), then\n"
+	    "        relayctl flush\n"
 	    "queue: 3 waiting, 1 active, oldest 2 h; 0 on hold; 0 failed\n"
 	    "submission: 5 accepted, 2 rejected; 7 sessions, 1 open\n");
 }
@@ -549,8 +552,8 @@ a_stopped_daemon_still_has_a_queue(void **state)
 	report_stopped(&counts, WALL_MS, false, &text);
 	assert_string_equal(buf_text(&text),
 	    "relayd is not running\n"
-	    "queue: 0 waiting, 0 active; 0 on hold; 2 failed (3 Kbytes; see "
-	    "relayctl queue --failed)\n");
+	    "queue: 0 waiting, 0 active; 0 on hold; 2 failed\n"
+	    "    failed: 3 Kbytes; see relayctl queue --failed\n");
 	buf_clear(&text);
 	report_stopped(&counts, WALL_MS, true, &text);
 	assert_string_equal(buf_text(&text),

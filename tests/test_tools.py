@@ -363,3 +363,19 @@ def test_healthcheck_without_the_daemon(daemon):
                                        ["x"], ["-b"]], ids="-".join)
 def test_healthcheck_wrong_arguments(daemon, arguments):
     assert daemon.relayctl("healthcheck", *arguments).returncode == 64
+
+
+def test_status_fits_on_a_terminal(daemon, host, outcomes):
+    """But for a word that is longer than a line."""
+    def told():
+        text = daemon.relayctl("status").stdout
+        assert max(map(len, text.splitlines())) <= 80, text
+        return text
+    assert "    encrypted: TLSv1" in told() and "see relayctl queue" in told()
+    daemon.stop()
+    host.fault("GREETING", "421 4.3.2 " + "later, later " * 20, then="close")
+    daemon.start()
+    assert daemon.sendmail("root", data=TEXT).returncode == 0
+    daemon.wait_log("is paused")
+    assert re.search(r"paused, .*\n.*\n    last error: .*\n(        .*\n){4,}"
+                     r"    what to do:\n        ", told())
