@@ -372,13 +372,14 @@ on_committed(void *arg, queue_id id, int error)
 static enum state
 end_content(struct session *s)
 {
-	bool bare = s->decoder.bare && s->peer.reject_bare_newline;
 	struct buf *text = &s->all->text;
 	const char *refusal;
+	bool bare;
 
 	buf_clear(text);
 	smtp_decode_end(&s->decoder, text);
 	draft_write(s->draft, buf_span(text));
+	bare = s->decoder.bare && s->peer.reject_bare_newline;
 	if (bare)
 		draft_refuse(s->draft,
 		    "550 5.6.11 Bare newline in the message");

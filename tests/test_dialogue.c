@@ -294,6 +294,27 @@ bare_newlines_are_rejected_where_that_is_wanted(void **state)
 	buf_free(&got);
 }
 
+static void
+a_bare_cr_at_the_very_end_is_one_too(void **state)
+{
+	char address[] = "127.0.0.1:0";
+	const struct config_listen c = { .address = address,
+		.reject_bare_newline = true };
+	struct buf replies = { 0 }, got = { 0 };
+	int fd;
+
+	(void)state;
+	listen_at(&c);
+	fd = connect_to(&c);
+	assert_false(tell_text(fd, HELLO ENVELOPE "BDAT 2 LAST\r\na\rNOOP\r\n",
+	    &replies));
+	codes(&replies, &got);
+	assert_string_equal(buf_text(&got), "220 250 250 250 550");
+	(void)close(fd);
+	buf_free(&replies);
+	buf_free(&got);
+}
+
 static const struct {
 	const char *text; /* after HELLO */
 	const char *codes;
@@ -400,6 +421,7 @@ main(void)
 		TEST(a_second_message_has_its_own_recipients),
 		TEST(nothing_but_crlf_dot_crlf_ends_a_message),
 		TEST(bare_newlines_are_rejected_where_that_is_wanted),
+		TEST(a_bare_cr_at_the_very_end_is_one_too),
 		TEST(chunks_are_counted_not_read),
 		TEST(data_before_its_354_is_for_this_machine_only),
 	};
