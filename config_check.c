@@ -33,14 +33,20 @@ static void
 check_order(struct config_reading *r, size_t relays, size_t section)
 {
 	const struct config *c = r->config;
+	struct buf name = { 0 };
 	size_t i;
 
-	for (i = 0; i < relays; i++)
-		if (*c->relay[i].maildir != '\0' &&
-		    c->relay[i].senders.count == 0)
-			config_refuse(r, &r->scan.entry[section],
-			    "is behind the maildir \"%s\", which takes all mail",
-			    c->relay[i].name);
+	for (i = 0; i < relays; i++) {
+		if (*c->relay[i].maildir == '\0' ||
+		    c->relay[i].senders.count > 0)
+			continue;
+		buf_clear(&name); /* it may be one that was refused */
+		buf_add_escaped(&name, span_of(c->relay[i].name));
+		config_refuse(r, &r->scan.entry[section],
+		    "is behind the maildir \"%s\", which takes all mail",
+		    buf_text(&name));
+	}
+	buf_free(&name);
 }
 
 static bool

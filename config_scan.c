@@ -239,6 +239,18 @@ read_failure(int error)
 	return strerror(error);
 }
 
+static int
+fail_file(const struct reader *r, const struct scan_entry *at, const char *path,
+    const char *why)
+{
+	struct buf name = { NULL, 0, 0 };
+
+	buf_add_escaped(&name, span_of(path));
+	(void)fail(r, at, "%s: %s", buf_text(&name), why);
+	buf_free(&name);
+	return -1;
+}
+
 /* The rest of the program reads texts that end at a NUL. */
 static int
 check_nul(struct reader *r)
@@ -275,7 +287,7 @@ open_source(struct reader *r, const char *path, const struct scan_entry *at)
 		why = refusal(r, &from, &st);
 	if (why != NULL) {
 		buf_wipe(&from.raw);
-		return fail(r, at, "%s: %s", path, why);
+		return fail_file(r, at, path, why);
 	}
 	s->file[from.file].st = st;
 	from.lexer.rest = buf_span(&from.raw);
@@ -391,20 +403,27 @@ close_section(struct reader *r)
 	return 0;
 }
 
+static int
+fail_unclosed(const struct reader *r, const struct scan_entry *e)
+{
+	struct buf title = { NULL, 0, 0 };
+
+	buf_add_escaped(&title, span_of(e->title));
+	(void)fail(r, e, "section %s \"%s\" opened at line %u is not closed",
+	    e->key, buf_text(&title), e->line);
+	buf_free(&title);
+	return -1;
+}
+
 /* The end of the present file. */
 static int
 end_source(struct reader *r)
 {
 	const struct source *here = r->here;
 
-	if (here->depth > 0) {
-		const struct scan_entry *e =
-		    &r->scan->entry[here->open[here->depth - 1]];
-
-		return fail(r, e,
-		    "section %s \"%s\" opened at line %u is not closed", e->key,
-		    e->title != NULL ? e->title : "", e->line);
-	}
+	if (here->depth > 0)
+		return fail_unclosed(r,
+		    &r->scan->entry[here->open[here->depth - 1]]);
 	close_source(r);
 	return 0;
 }

@@ -210,6 +210,8 @@ E1_to_E14_syntax_errors_name_file_and_line(void **state)
 		    "closed" },
 		{ "\n\nrelay x {\n\n", "3: relay.x: |opened at line 3" },
 		{ "a {", "1: a: |is not closed" },
+		{ "include(\"/\033[2J\")", "1: include: /\\x1b[2J: |No such" },
+		{ "relay \"\033[2J\" {", "|relay \"\\x1b[2J\" opened" },
 		/* E2 */
 		{ RELAY "/* never", "2: syntax: |not closed" },
 		{ RELAY "/*/", "2: syntax: |not closed" },
