@@ -165,8 +165,17 @@ FUZZ_CORPUS = tests/fuzz/corpus
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) \
     $(ARCHIVE)
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ $(FUZZ_LIBRARY) $(DAEMON_LIBS) \
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(ARCHIVE) $(FUZZ_LIBRARY) \
+	    $(DAEMON_LIBS) \
 	    $(call wraps,tests/fuzz/fuzz_$*.c)
+
+# Another program's main() becomes a function of the target's.
+SENDMAIL_PARTS = message connect talk
+$(BUILD)/tests/fuzz/fuzz_sendmail: $(BUILD)/tests/fuzz/sendmail_main.o \
+    $(SENDMAIL_PARTS:%=$(BUILD)/sendmail_%.o)
+$(BUILD)/tests/fuzz/sendmail_main.o: $(BUILD)/sendmail.o
+	@mkdir -p $(@D)
+	$(Q)objcopy --redefine-sym main=sendmail_main $< $@
 
 replay-corpus: $(FUZZERS)
 	@set -e; for name in $(FUZZ_NAMES); do \
@@ -194,9 +203,12 @@ fuzz:
 	$(MAKE) CC=clang BUILD=build/fuzz HARDENING=-fPIE SPECIAL='$(FUZZ)' \
 	    FUZZ_MAIN= FUZZ_LIBRARY=-fsanitize=fuzzer run-fuzzers
 
-# The lines of each parser that the inputs kept here run through.
-PARSERS = smtp parameters header aliases addresses rewrite rewrite_header \
-    dialogue
+# The lines of each parser that the inputs kept here run through.  Not of files
+# that are more about descriptors and directories: http, control, entry ...
+PARSERS = smtp parameters text header encode mime_header mime downgrade \
+    aliases addresses rewrite rewrite_header provider config_lex config_scan \
+    config_text config_keys config_check config spool diagnosis convert wire \
+    transaction pipeline relay dialogue client operate verbs sendmail
 fuzz-coverage:
 	rm -f build/coverage/*.gcda
 	$(MAKE) BUILD=build/coverage HARDENING=-fPIE SPECIAL='--coverage -O0' \

@@ -593,7 +593,8 @@ obey_reply(struct reading *m, enum smtp_verb verb,
 {
 	struct smtp_reply farewell;
 
-	if (verb == SMTP_RSET || verb == SMTP_EHLO || verb == SMTP_HELO)
+	if (reply->code == 250 &&
+	    (verb == SMTP_RSET || verb == SMTP_EHLO || verb == SMTP_HELO))
 		buf_clear(&m->chunks);
 	if (reply->code == 354)
 		read_data(m);
