@@ -154,6 +154,10 @@ def waiting(daemon, host):
     assert daemon.sendmail("-N", "never", "-f", "root", "root",
                            "a@example.org", data=TEXT).returncode == 0
     daemon.wait_log("status=deferred")
+    # It is logged before it is written down.
+    while not json.loads(daemon.relayctl("queue", "--json").stdout)[0][
+            "attempts"]:
+        pass
     return queue_id(daemon)
 
 
