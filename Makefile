@@ -130,7 +130,7 @@ soak:
 	$(MAKE) check-system SELECT='-m soak -rP'
 
 # What the benchmark needs besides: a relayhost, a load, the machine's limit.
-BENCH = $(BUILD)/bench/relayhost $(BUILD)/bench/load $(BUILD)/bench/limit
+BENCH = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 
 $(BUILD)/bench/%.o: bench/%.c Makefile
 	@mkdir -p $(BUILD)/bench
@@ -139,7 +139,7 @@ $(BUILD)/bench/%.o: bench/%.c Makefile
 
 $(BENCH): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
+	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS) $(call wraps,bench/$*.c)
 
 # BENCHMARKS.md says how to read what it prints.  Needs root.
 bench: all $(BENCH)

@@ -115,6 +115,9 @@ class Relayhost:
             raise AssertionError(f"{doubles} arrived twice")
         return first / 1e9, last / 1e9, connections
 
+    def nth(self, count):
+        return int(self._ask("nth", count)) / 1e9
+
     def when(self, number):
         return int(self._ask("when", number)) / 1e9
 
@@ -205,6 +208,24 @@ class Relayd(Agent):
         self.launch(TOP / "relayd", "-f", self.directory / "relayd.conf")
         wait_until(self.answers, "relayd does not start")
 
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def sendmail(self, recipient):
+        return ["env", f"RELAYD_SOCKET={self.directory}/submit.sock",
+                TOP / "sendmail", "-f", "app@example.com", recipient]
+
+    def fill(self, messages):
+        self.stop()
+        output_of(TOOLS / "fill", self.directory / "spool", messages, 2048)
+        subprocess.run(["chown", "-R", "nobody", self.directory / "spool"],
+                       check=True)
+        self.start()
+
+    def list_queue(self):
+        self.ctl("queue")
+
     def ctl(self, *arguments):
         return output_of(TOP / "relayctl", "-f",
                          self.directory / "relayd.conf", *arguments)
@@ -230,15 +251,19 @@ class Private(Agent):
                     env={**os.environ, "PEERS": str(self.peers),
                          "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
         wait_until(self.answers, f"{self.name} does not start")
-        spool = f"/proc/{self.cgroup.pids()[-1]}/root{self.spool}"
+        spool = f"/proc/{self.pid()}/root{self.spool}"
         if os.stat(spool).st_dev != self.directory.stat().st_dev:
             raise AssertionError(f"{self.spool} is not on the disk: choose "
                                  "another --directory than one in /var")
 
+    def pid(self):
+        """Of one that has not changed its root; the first are private.sh's."""
+        return next(pid for pid in reversed(self.cgroup.pids())
+                    if os.readlink(f"/proc/{pid}/root") == "/")
+
     def inside(self, *command):
         """A command line that runs there."""
-        pid = self.cgroup.pids()[-1]    # the first are those of private.sh
-        return ("nsenter", "-t", pid, "-m", "-p", "--", *command)
+        return ("nsenter", "-t", self.pid(), "-m", "-p", "--", *command)
 
     def stop(self):
         self.process.kill()
@@ -303,6 +328,33 @@ exec postfix start-fg </dev/null
     def flush(self):
         subprocess.run(self.inside("postqueue", "-f"), check=True)
 
+    def sendmail(self, recipient):
+        return self.inside("sendmail", "-f", "app@example.com", recipient)
+
+    def fill(self, messages):
+        """Copies of one that was deferred, under other names."""
+        load(self.port, 1, 1)
+        deferred = self.directory / "spool/deferred"
+        wait_until(lambda: list(deferred.glob("*/*")), "nothing is deferred")
+        time.sleep(1)
+        original = next(deferred.glob("*/*"))
+        status = original.stat()
+        content = original.read_bytes()
+        for number in range(messages):
+            name = f"{number:05X}{number:05X}"
+            place = deferred / name[0]
+            if not place.exists():
+                place.mkdir(0o700)
+                os.chown(place, status.st_uid, status.st_gid)
+            (place / name).write_bytes(content)
+            os.chown(place / name, status.st_uid, status.st_gid)
+            (place / name).chmod(0o700)
+            # Not due soon.
+            os.utime(place / name, (status.st_atime + 3600,) * 2)
+
+    def list_queue(self):
+        output_of(*self.inside("postqueue", "-p"))
+
 
 class PostfixReuse(Postfix):
     name = "postfix+reuse"
@@ -311,6 +363,71 @@ class PostfixReuse(Postfix):
         settings = {**settings, "main": {
             "smtp_tls_connection_reuse": "yes", **settings.get("main", {})}}
         super().__init__(directory, relayhost, **settings)
+
+
+class OpenSMTPD(Private):
+    name = "opensmtpd"
+    peers = TOOLS / "peers/opensmtpd"
+    spool = "/var/spool/smtpd"
+    set_up = r"""
+printf '%s\n' 'opensmtpd:x:392:392::/var/lib/opensmtpd/empty:/bin/false' \
+    'opensmtpq:x:393:393::/var/lib/opensmtpd/empty:/bin/false' >>/etc/passwd
+printf 'opensmtpd:x:392:\nopensmtpq:x:393:\n' >>/etc/group
+mkdir -p /var/lib/opensmtpd/empty
+chmod 711 /var/spool/smtpd
+cp "$1/smtpd.conf" "$1/secrets" /etc/
+chmod 640 /etc/secrets
+chgrp opensmtpd /etc/secrets
+chgrp opensmtpq /usr/sbin/smtpctl
+chmod g+s /usr/sbin/smtpctl
+exec smtpd -d </dev/null
+"""
+
+    def configure(self):
+        (self.directory / "smtpd.conf").write_text(
+            "table secrets file:/etc/secrets\n"
+            f"listen on 127.0.0.1 port {self.port} hostname web1.example.com\n"
+            "listen on socket\n"
+            "action \"out\" relay host "
+            f"smtp+tls://bench@localhost:{self.relayhost.port} "
+            "auth <secrets> tls no-verify\n"
+            "match from any for any action \"out\"\n")
+        (self.directory / "secrets").write_text(f"bench {USER}:{PASSWORD}\n")
+
+    def sendmail(self, recipient):
+        return self.inside("sendmail", "-f", "app@example.com", recipient)
+
+
+class Nullmailer(Private):
+    name = "nullmailer"
+    peers = TOOLS / "peers/nullmailer"
+    spool = "/var/spool/nullmailer"
+    set_up = r"""
+echo 'mail:x:8:8::/var/mail:/usr/sbin/nologin' >>/etc/passwd
+mkdir -p /etc/nullmailer "$1/spool/queue" "$1/spool/tmp" "$1/spool/failed"
+mkdir -p /var/spool/nullmailer/queue /var/spool/nullmailer/tmp \
+    /var/spool/nullmailer/failed
+[ -p /var/spool/nullmailer/trigger ] ||
+    mkfifo -m 622 /var/spool/nullmailer/trigger
+chown -R mail:mail /var/spool/nullmailer
+chown mail:mail /usr/sbin/nullmailer-queue
+chmod u+s /usr/sbin/nullmailer-queue
+cp "$1/remotes" /etc/nullmailer/
+echo web1.example.com >/etc/nullmailer/me
+exec setpriv --reuid mail --regid mail --clear-groups nullmailer-send
+"""
+
+    def configure(self):
+        (self.directory / "remotes").write_text(
+            f"localhost smtp --port={self.relayhost.port} --starttls "
+            f"--insecure --user={USER} --pass={PASSWORD}\n")
+
+    def answers(self):
+        exe = f"/proc/{self.cgroup.pids()[-1]}/exe"
+        return os.path.realpath(exe).endswith("nullmailer-send")
+
+    def sendmail(self, recipient):
+        return self.inside("sendmail", "-f", "app@example.com", recipient)
 
 
 # What they are loaded with, and the machine alone.
@@ -344,3 +461,57 @@ def limit(directory, messages, octets=2048, group=32):
                                group))
     finally:
         shutil.rmtree(place)
+
+
+def spawn(command, message, calls, pause_ms):
+    """When each call began, how long it took and its CPU time, in seconds.
+    What only leads into a namespace or sets the environment is left out."""
+    command = [str(one) for one in command]
+    tool = [str(TOOLS / "spawn"), str(calls), str(pause_ms), str(message)]
+    if command[0] == "nsenter":
+        at = command.index("--") + 1
+        command = command[:at] + tool + command[at:]
+    elif command[0] == "env":
+        command = command[:2] + tool + command[2:]
+    else:
+        command = tool + command
+    lines = output_of(*command, stderr=subprocess.DEVNULL).splitlines()
+    return [tuple(int(one) / 1e9 for one in line.split()) for line in lines]
+
+
+def openssl_client(relayhost, scratch, messages, octets):
+    """The same octets through openssl s_client."""
+    with open(scratch, "wb") as out:
+        out.write(b"EHLO x\r\nAUTH PLAIN AGEAYg==\r\n")
+        for number in range(messages):
+            out.write(b"MAIL FROM:<a@example.com>\r\n"
+                      b"RCPT TO:<u%d@example.net>\r\nBDAT %d LAST\r\n"
+                      % (number, octets) + bytes(octets))
+        out.write(b"QUIT\r\n")
+    with open(scratch, "rb") as source:
+        # It fails as the connection ends without TLS's close_notify.
+        subprocess.run(["openssl", "s_client", "-quiet", "-starttls", "smtp",
+                        "-connect", f"127.0.0.1:{relayhost.port}"],
+                       stdin=source, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, check=False)
+
+
+def memory(agent, key):
+    """Of smaps_rollup or status, summed over the lines that begin so and over
+    all processes; VmHWM: of the largest.  In MB."""
+    values = []
+    for pid in agent.cgroup.pids():
+        text = "".join(pathlib.Path("/proc", pid, name).read_text()
+                       for name in ("smaps_rollup", "status"))
+        values.append(sum(int(size) for size in re.findall(
+            rf"(?m)^{key}\S*\s+(\d+) kB", text)))
+    return (max if key == "VmHWM" else sum)(values) * 1024 / 1e6
+
+
+def wakeups(agent):
+    return sum(int(number) for pid in agent.cgroup.pids()
+               for status in pathlib.Path("/proc", pid, "task").glob(
+                   "*/status")
+               for number in re.findall(
+                   r"(?m)^(?:non)?voluntary_ctxt_switches:\s+(\d+)",
+                   status.read_text()))

@@ -16,6 +16,7 @@
  *   wait COUNT SECONDS  until so many have arrived: "COUNT DOUBLES OCTETS
  *                       CONNECTIONS FIRST_NS LAST_NS", by CLOCK_MONOTONIC
  *   when NUMBER         "NS" of its first arrival
+ *   nth COUNT           "NS" when so many had arrived
  */
 #include "relayd.h"
 
@@ -83,7 +84,8 @@ struct relayhost {
 	size_t arrived, doubles, connections;
 	uint64_t octets;
 	int64_t first_ns, last_ns;
-	int64_t at_ns[NUMBERS]; /* 0: not yet */
+	int64_t at_ns[NUMBERS];  /* by number; 0: not yet */
+	int64_t nth_ns[NUMBERS]; /* in order of arrival */
 };
 
 static int64_t
@@ -128,6 +130,7 @@ arrive(struct peer *p)
 			continue;
 		}
 		*at = h->last_ns = now;
+		h->nth_ns[h->arrived % NUMBERS] = now;
 		if (h->arrived++ == 0)
 			h->first_ns = now;
 	}
@@ -583,6 +586,11 @@ answer(struct relayhost *h, struct span line)
 	if (span_equal(verb, SPAN("when"))) {
 		(void)parse_number(arguments, NUMBERS - 1, &number);
 		printf("%jd\n", (intmax_t)h->at_ns[number]);
+		return;
+	}
+	if (span_equal(verb, SPAN("nth"))) {
+		(void)parse_number(arguments, NUMBERS, &number);
+		printf("%jd\n", (intmax_t)h->nth_ns[(number - 1) % NUMBERS]);
 		return;
 	}
 	if (span_equal(verb, SPAN("up"))) {

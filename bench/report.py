@@ -4,7 +4,7 @@ import html
 import statistics
 
 UNITS = {"msg/s": "{:,.0f}", "ms": "{:.2f}", "s": "{:.2f}", "MB": "{:.1f}",
-         "MB/s": "{:.0f}", "": "{:.0f}"}
+         "MB/s": "{:.0f}", "octets": "{:.0f}", "": "{:.0f}"}
 
 
 class Samples:
