@@ -189,6 +189,7 @@ queue_open(const char *path, unsigned flags, pid_t *owner)
 		q->place[i] = -1;
 	q->read_only = (flags & QUEUE_READ_ONLY) != 0;
 	q->group_end = &q->group;
+	q->syncer = syncer_new();
 	q->next_chance = (uint32_t)random_bits();
 	*owner = 0;
 	if (!q->read_only && mkdir(path, 0700) == -1 && errno != EEXIST)
@@ -453,26 +454,48 @@ name_and_start(struct queue *q, struct msg *m)
 	(void)sync_file_range(m->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
-/*
- * After an error of fsync() the kernel calls the pages clean: a second one
- * would lie.  So the file is given up and never synced again.
- */
+/* It can't be written: it is given up and never synced again. */
 static void
-sync_file(struct queue *q, struct msg *m)
+give_up(struct queue *q, struct msg *m, int error)
 {
 	struct instant now;
 
-	if (m->error != 0)
-		return;
-	if (fdatasync(m->fd) == 0)
-		return;
-	m->error = errno;
+	m->error = error;
 	log_error(NULL, "%s: the spool can't be written: %s", m->name,
-	    strerror(errno));
+	    strerror(error));
 	if (++q->failures < FAILURES_MAX)
 		return;
 	clock_read(&now);
 	q->failing_until_ms = now.mono_ms + FAILING_MS;
+}
+
+/*
+ * After an error of fsync() the kernel calls the pages clean: a second one
+ * would lie.  True: there is a file that is on stable storage.
+ */
+static bool
+sync_files(struct queue *q, struct msg *group)
+{
+	struct sync_file file[GROUP_MAX];
+	size_t count = 0, i = 0;
+	bool any = false;
+	struct msg *m;
+
+	for (m = group; m != NULL; m = m->next) {
+		if (m->error == 0)
+			file[count++] = (struct sync_file){ m->fd, 0 };
+	}
+	syncer_run(q->syncer, file, count);
+	for (m = group; m != NULL; m = m->next) {
+		if (m->error != 0)
+			continue;
+		if (file[i].error != 0)
+			give_up(q, m, file[i].error);
+		else
+			any = true;
+		i++;
+	}
+	return any;
 }
 
 /*
@@ -503,16 +526,13 @@ sync_places(struct queue *q)
 static void
 sync_group(struct queue *q, struct msg *group)
 {
-	bool any = false;
 	int error = 0;
 	struct msg *m;
+	bool any;
 
 	for (m = group; m != NULL; m = m->next)
 		name_and_start(q, m);
-	for (m = group; m != NULL; m = m->next) {
-		sync_file(q, m);
-		any |= m->error == 0;
-	}
+	any = sync_files(q, group);
 	q->unsynced[PLACE_NEW] |= any;
 	if (any && sync_places(q) == -1) {
 		error = errno;
@@ -621,6 +641,7 @@ queue_close(struct queue *q)
 	while (q->group != NULL)
 		(void)queue_sync(q);
 	queue_sync_marks(q);
+	syncer_free(q->syncer);
 	free(q->mark_fd);
 	for (i = 0; i < PLACES; i++)
 		fd_close(&q->place[i]);

@@ -1,6 +1,6 @@
 /*
- * The spool's inside: between spool.c, diagnosis.c, queue.c, keep.c,
- * entry.c, move.c, walk.c and history.c only.
+ * The spool's inside: between spool.c, diagnosis.c, sync.c, queue.c,
+ * keep.c, entry.c, move.c, walk.c and history.c only.
  *
  * A file of it:
  *
@@ -86,6 +86,17 @@ void spool_format_note(const struct recipient *r, size_t index,
  * where the last whole line ends.  True: the sender was warned. */
 bool spool_load_notes(int fd, uint64_t at, struct envelope *e, uint64_t *end);
 
+/* ---- sync.c ---- */
+
+struct sync_file {
+	int fd;
+	int error; /* receives 0, or the errno of its fdatasync() */
+};
+
+struct syncer *syncer_new(void);
+void syncer_run(struct syncer *s, struct sync_file *file, size_t count);
+void syncer_free(struct syncer *s);
+
 /* ---- queue.c, entry.c ---- */
 
 /* The spool's directories, held open for life. */
@@ -99,6 +110,7 @@ struct queue {
 	uint32_t next_chance; /* ... and the rest is counted */
 	struct msg *group;    /* waiting for their sync, oldest first */
 	struct msg **group_end;
+	struct syncer *syncer;
 	unsigned failures;        /* syncs failed in a row */
 	int64_t failing_until_ms; /* monotonic */
 	struct histogram commits; /* the time that a group's sync takes */

@@ -37,9 +37,9 @@ def wait_until(condition, what, timeout=TIMEOUT):
         time.sleep(0.002)
 
 
-def output_of(*command, **options):
-    return subprocess.run([str(one) for one in command], check=True, text=True,
-                          stdout=subprocess.PIPE, **options).stdout
+def output_of(*command, check=True, **options):
+    return subprocess.run([str(one) for one in command], check=check,
+                          text=True, stdout=subprocess.PIPE, **options).stdout
 
 
 class Cgroup:
@@ -153,7 +153,8 @@ class Agent:
         try:
             with socket.create_connection(("127.0.0.1", self.port),
                                           TIMEOUT) as peer:
-                return peer.recv(4).startswith(b"220")
+                peer.sendall(b"QUIT\r\n")
+                return peer.makefile("rb").read().startswith(b"220")
         except ConnectionError:
             return False
 
@@ -226,9 +227,10 @@ class Relayd(Agent):
     def list_queue(self):
         self.ctl("queue")
 
-    def ctl(self, *arguments):
+    def ctl(self, *arguments, fails=False):
         return output_of(TOP / "relayctl", "-f",
-                         self.directory / "relayd.conf", *arguments)
+                         self.directory / "relayd.conf", *arguments,
+                         check=not fails)
 
     def flush(self):
         self.ctl("flush")

@@ -233,7 +233,7 @@ def scale(run, kind, add):
 
 def wait_read(agent):
     """Until the daemon knows its whole queue."""
-    while '"reading": true' in agent.ctl("status", "--json"):
+    while '"reading": true' in agent.ctl("status", "--json", fails=True):
         time.sleep(.1)
 
 
