@@ -54,8 +54,10 @@ def main():
                         help="of the numbers of messages")
     parser.add_argument("--directory", default=TOP / "build/bench",
                         help="on the disk to measure")
+    parser.add_argument("--results", type=pathlib.Path,
+                        default=TOP / "build/bench", help="a directory")
     arguments = parser.parse_args()
-    results = TOP / "build/bench"
+    results = arguments.results
     directory = pathlib.Path(tempfile.mkdtemp(prefix="relayd-bench-",
                                               dir=arguments.directory))
     directory.chmod(0o755)

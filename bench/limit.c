@@ -2,10 +2,12 @@
  * What the machine itself can do: messages a second that become durable when
  * there is nothing to do but that.  Each is a file of its own, written under
  * tmp/ and renamed to new/; those of a group become durable together, in the
- * order that has proved the cheapest (see queue.c).
+ * order that has proved the cheapest (see queue.c), side by side (sync.c).
  *
  * usage: limit DIRECTORY MESSAGES OCTETS GROUP
  */
+#include "spool.h"
+
 #include <sys/stat.h>
 
 #include <err.h>
@@ -49,7 +51,9 @@ main(int argc, char **argv)
 {
 	struct timespec began, ended;
 	unsigned total, group, done = 0;
-	int top, tmp, new, fd[GROUP_MAX];
+	struct sync_file file[GROUP_MAX];
+	struct syncer *syncer = syncer_new();
+	int top, tmp, new;
 	size_t len;
 	char *data;
 
@@ -70,10 +74,11 @@ main(int argc, char **argv)
 		unsigned i, n = total - done < group ? total - done : group;
 
 		for (i = 0; i < n; i++)
-			fd[i] = write_one(tmp, new, done + i, data, len);
+			file[i].fd = write_one(tmp, new, done + i, data, len);
+		syncer_run(syncer, file, n);
 		for (i = 0; i < n; i++) {
-			if (fdatasync(fd[i]) == -1 || close(fd[i]) == -1)
-				err(1, "fdatasync");
+			if (file[i].error != 0 || close(file[i].fd) == -1)
+				errx(1, "fdatasync");
 		}
 		if (fsync(new) == -1)
 			err(1, "fsync");
@@ -84,6 +89,7 @@ main(int argc, char **argv)
 	    total /
 		((double)(ended.tv_sec - began.tv_sec) +
 		    (double)(ended.tv_nsec - began.tv_nsec) / 1e9));
+	syncer_free(syncer);
 	free(data);
 	return 0;
 }
