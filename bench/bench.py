@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ def main():
     directory = pathlib.Path(tempfile.mkdtemp(prefix="relayd-bench-",
                                               dir=arguments.directory))
     directory.chmod(0o755)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = Run(directory, arguments.scale)
     try:
         for row in arguments.rows or ROWS:
