@@ -30,6 +30,12 @@
 #define OUR_ARCH 0 /* not tried: no filter */
 #endif
 
+#ifdef __SANITIZE_ADDRESS__
+#define IS_SANITIZED 1 /* its leak check makes a process of its own */
+#else
+#define IS_SANITIZED 0
+#endif
+
 /* Some architectures have only the newer of two that do the same. */
 /* clang-format off */
 static const int allowed[] = {
@@ -187,6 +193,8 @@ filter_system_calls(void)
 	struct filter f = { .count = 0 };
 	struct sock_fprog program = { .filter = f.code };
 
+	if (IS_SANITIZED)
+		return 0;
 	if (OUR_ARCH == 0) {
 		errno = ENOSYS;
 		return -1;

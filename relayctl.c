@@ -122,7 +122,7 @@ run_status(const struct ctl *ctl, int argc, char **argv)
 		count_spool(&counts, q);
 	clock_read(&now);
 	report_stopped(q == NULL ? NULL : &counts, now.wall_ms, json, &text);
-	(void)fwrite(text.data, 1, text.len, stdout);
+	relayctl_print(stdout, &text);
 	buf_free(&text);
 	queue_close(q);
 	return STATUS_WRONG;
@@ -169,13 +169,6 @@ run_test(const struct ctl *ctl, int argc, char **argv)
 	return relayctl_ask_and_print(ctl, argc, argv);
 }
 
-static void
-complain(const struct buf *text)
-{
-	if (text->len > 0)
-		(void)fwrite(text->data, 1, text->len, stderr);
-}
-
 static int
 run_check(const struct ctl *ctl, int argc, char **argv)
 {
@@ -194,8 +187,8 @@ run_check(const struct ctl *ctl, int argc, char **argv)
 	}
 	if (argc - optind > (online ? 1 : 0) || (json && !online))
 		return relayctl_usage();
-	complain(&ctl->errors);
-	complain(&ctl->warnings);
+	relayctl_print(stderr, &ctl->errors);
+	relayctl_print(stderr, &ctl->warnings);
 	if (ctl->config == NULL)
 		return STATUS_WRONG;
 	if (online)
@@ -232,7 +225,7 @@ run_explain(const struct ctl *ctl, int argc, char **argv)
 		strings_add(&recipients, span_of(argv[optind]));
 	}
 	if (valid && ctl->config == NULL) {
-		complain(&ctl->errors);
+		relayctl_print(stderr, &ctl->errors);
 		status = STATUS_WRONG;
 	} else if (valid) {
 		status =

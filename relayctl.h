@@ -7,6 +7,7 @@
 #include "report.h"
 
 #include <getopt.h>
+#include <stdio.h>
 
 enum { STATUS_GOOD = 0, STATUS_WRONG = 1, STATUS_USAGE = 64 };
 
@@ -20,6 +21,7 @@ struct ctl {
 
 /* ---- relayctl_ask.c: what the verbs have in common ---- */
 
+void relayctl_print(FILE *to, const struct buf *text);
 int relayctl_usage(void); /* to standard error; STATUS_USAGE */
 int relayctl_help(void);
 int relayctl_refuse(const char *what, const char *why); /* STATUS_USAGE */

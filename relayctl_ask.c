@@ -39,6 +39,13 @@ static const char usage_text[] =
     "  set KEY VALUE...                  change one key of it\n"
     "  reload                            read the configuration again\n";
 
+void
+relayctl_print(FILE *to, const struct buf *text)
+{
+	if (text->len > 0)
+		(void)fwrite(text->data, 1, text->len, to);
+}
+
 int
 relayctl_usage(void)
 {
@@ -111,7 +118,7 @@ relayctl_need_spool(const struct ctl *ctl)
 	pid_t owner;
 
 	if (ctl->config == NULL) {
-		(void)fwrite(ctl->errors.data, 1, ctl->errors.len, stderr);
+		relayctl_print(stderr, &ctl->errors);
 		return NULL;
 	}
 	if (may_read(ctl->config->spool))

@@ -15,12 +15,6 @@
 
 /* ---- verb "config" ---- */
 
-static void
-print(FILE *to, const struct buf *text)
-{
-	(void)fwrite(text->data, 1, text->len, to);
-}
-
 int
 relayctl_config(const struct ctl *ctl, int argc, char **argv)
 {
@@ -36,14 +30,14 @@ relayctl_config(const struct ctl *ctl, int argc, char **argv)
 	if (argc - optind > 1)
 		return relayctl_usage();
 	if (ctl->config == NULL) {
-		print(stderr, &ctl->errors);
+		relayctl_print(stderr, &ctl->errors);
 		return STATUS_WRONG;
 	}
 	status = config_show(ctl->config, argv[optind], changed, &out, &error);
-	print(stdout, &out);
+	relayctl_print(stdout, &out);
 	if (status == -1)
 		(void)fputs("relayctl: ", stderr);
-	print(stderr, &error);
+	relayctl_print(stderr, &error);
 	buf_free(&out);
 	buf_free(&error);
 	return status == -1 ? STATUS_WRONG : STATUS_GOOD;
@@ -188,7 +182,7 @@ set(const char *file, const char *key, const struct strings *values)
 		(void)relayctl_refuse(file, strerror(errno));
 	} else if (config_edit(d.path, key, values, &text, &error) == -1) {
 		(void)fputs("relayctl: ", stderr);
-		print(stderr, &error);
+		relayctl_print(stderr, &error);
 	} else {
 		ret = replace(&d, buf_span(&text));
 	}

@@ -84,7 +84,7 @@ print(void *arg, const struct history_line *line)
 		line_text(line, &s->out);
 	}
 	s->any = true;
-	(void)fwrite(s->out.data, 1, s->out.len, stdout);
+	relayctl_print(stdout, &s->out);
 	buf_clear(&s->out);
 }
 

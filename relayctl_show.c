@@ -129,10 +129,10 @@ print_content(struct entry *e, bool terminal)
 		if (terminal) {
 			buf_drop(&text,
 			    add_visible(&shown, buf_span(&text), n <= 0));
-			(void)fwrite(shown.data, 1, shown.len, stdout);
+			relayctl_print(stdout, &shown);
 			buf_clear(&shown);
 		} else {
-			(void)fwrite(text.data, 1, text.len, stdout);
+			relayctl_print(stdout, &text);
 			buf_clear(&text);
 		}
 	} while (n > 0 && ferror(stdout) == 0);
@@ -175,7 +175,7 @@ relayctl_show(const struct ctl *ctl, int argc, char **argv)
 		status = complain(argv[1]);
 	} else {
 		add_envelope(&envelope, e, place);
-		(void)fwrite(envelope.data, 1, envelope.len, stdout);
+		relayctl_print(stdout, &envelope);
 		if (print_content(e, isatty(STDOUT_FILENO) == 1) == -1)
 			status = complain(argv[1]);
 	}

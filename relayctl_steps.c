@@ -157,7 +157,7 @@ print_json(const struct walk *w)
 		buf_add_char(&out, '}');
 	}
 	buf_add_text(&out, "]}");
-	(void)fwrite(out.data, 1, out.len, stdout);
+	relayctl_print(stdout, &out);
 	buf_free(&out);
 }
 
