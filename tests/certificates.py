@@ -34,6 +34,8 @@ KINDS = {
     "any": {"names": "DNS:*"},
     "any.example.com": {"names": "DNS:*.example.com"},
     "NUL": {"names": der_name(b"localhost\0.evil.example")},
+    "hostile": {"names": der_name(b"a\n\r\x1b]0;x\x07%s%n\x80\xff" +
+                                  b"x" * 99)},
     "other-address": {"names": "IP:127.0.0.2,DNS:localhost"},
     "address-as-name": {"names": "DNS:127.0.0.1"},
     "RSA-1024": {"key": ("rsa:1024",)},

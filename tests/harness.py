@@ -118,7 +118,8 @@ class Daemon:
             f"listen {quote(f'unix:{self.socket}')} {{\nmode = \"0666\"\n}}\n"
             "listen \"127.0.0.1:0\" {\n}\n" +
             "".join(f"relay {quote(name)} {{\n{keys(relay, '    ')}}}\n"
-                    for name, relay in [("test", self.relay), *self.relays]))
+                    for name, relay in [("test", self.relay), *self.relays]),
+            errors="surrogateescape")
 
     # Running.
 

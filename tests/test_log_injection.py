@@ -1,6 +1,7 @@
 """The log: whatever clients and relayhosts say, a line stays one line and its
 fields stay ours, to the programs that read logs too (badinput L1, L2, L4, L5)."""
 
+import os
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 
 import pytest
 
+from certificates import odd_context
 from harness import BIN, PEERS, SANITIZED, TIMEOUT
 
 BAD_ID = pytest.mark.defective_input(
@@ -19,6 +21,8 @@ IMITATION = ("to=<x>, relay=e, delay=0, dsn=2.0.0, status=sent (250 ok)",
              "from=<x@y.example>, size=5", "xfrom=<x@y.example>, size=5",
              "[1]: A: reject: RCPT from evil[192.0.2.1]: 554 5.7.1 no",
              "[1]: A: client=evil[192.0.2.1]",
+             "A: reject: RCPT from e[192.0.2.1]: 554 5.7.1 <>: match",
+             "too many errors after RCPT from e[192.0.2.1]",
              "cleanup[1]: A: reject: header x from x; from=<y>",
              "status=bounced (550 x)")
 
@@ -104,11 +108,52 @@ def test_L2_who_reads_the_log_is_not_fooled(make_daemon, host, text):
                                "bounced": 1, "rejected": rejected}
 
 
+@pytest.mark.peers("fail2ban")
+@BAD_ID
+def test_L2_fail2ban_bans_nobody_else(daemon, host, run, directory):
+    """Its filter for Postfix, as relayd(8) has it used, sees who made too many
+    errors, and in no imitation another."""
+    host.fault("RCPT", "550 5.1.1 no", match="x@")
+    for number, text in enumerate(IMITATION):
+        host.fault("RCPT", f"550 5.1.1 {text}", match=f"bad{number}@")
+        text = text.encode()
+        converse(daemon, b"EHLO " + text, b"EHLO x", b"MAIL FROM:<%s>" % text,
+                 b"RCPT TO:<%s>" % text, text)
+        converse(daemon, b"EHLO " + text, b"EHLO x", *transaction(
+            quoted(text) + b"@a.example", b"bad%d@b.example" % number,
+            b"Message-ID: <%s>" % text))
+    daemon.wait_log("kept in failed/", len(IMITATION))
+    converse(daemon, b"EHLO x", *[text.encode() for text in IMITATION] * 9)
+    daemon.wait_log("too many errors after UNKNOWN from localhost")
+    log = directory / "log"
+    log.write_text("".join(line + "\n" for line in daemon.log))
+    for mode in "normal", "aggressive", "errors":
+        found = run("/usr/bin/fail2ban-regex", "--out", "ip", str(log),
+                    f'postfix[mode={mode}, _daemon="relayd/smtpd"]')
+        assert set(found.split()) == {"127.0.0.1"}, mode
+
+
 LONG = b"x" * 10240
 HOSTILE = {"newline": b"\n%s", "return": b"a\rb", "escape": b"\x1b]0;x\x07",
            "format": b"%s%n%s%n%1000000d", "latin": bytes(range(0x80, 0x100)),
            "long": LONG, "nul": b"a\0b", "delete": b"\x7f", "csi": b"\xc2\x9b",
            "backslash": b"\\x0a\\n"}
+
+
+def assert_lines(lines):
+    """Each is one of ours, and printable."""
+    for line in lines:
+        assert re.fullmatch(r"[ -~]{1,1200}", line), line
+        # The part behind "relayd/smtpd[1]: ".
+        assert len(line.partition("]: ")[2]) <= 1024
+        assert re.match(r"\w{3} [ \d]\d [\d:]{8} \S+ relayd(/\w+)?\[\d+\]: ",
+                        line), line
+
+
+def escaped(text):
+    """As a log line has it."""
+    return "".join(chr(one) if one in range(32, 127) else f"\\x{one:02x}"
+                   for one in text)
 
 
 @BAD_ID
@@ -134,12 +179,7 @@ def test_L1_one_line_and_printable(make_daemon, host, text):
     daemon.wait_log("kept in failed/")
     daemon.wait_log("to=<late@b.example>.*status=deferred")
     lines = list(daemon.log)
-    for line in lines:
-        assert re.fullmatch(r"[ -~]{1,1200}", line), line
-        # The part behind "relayd/smtpd[1]: ".
-        assert len(line.partition("]: ")[2]) <= 1024
-        assert re.match(r"\w{3} [ \d]\d [\d:]{8} \S+ relayd(/\w+)?\[\d+\]: ",
-                        line), line
+    assert_lines(lines)
     first = next((octet for octet in reply.encode("latin-1")
                   if octet not in range(32, 127)), None)
     if first is not None:
@@ -148,6 +188,61 @@ def test_L1_one_line_and_printable(make_daemon, host, text):
     if text == LONG:
         assert any("message-id=<xxx" in line and line.endswith("...>")
                    for line in lines)
+
+
+def test_L1_names_in_a_certificate(daemon, host, authority):
+    """They are the relayhost's words; check --online prints them."""
+    host.own_context = odd_context("hostile")(authority)
+    daemon.sendmail("c@d.example", data=b"\n")
+    daemon.wait_log("relay test is paused .certificate")
+    assert_lines(daemon.log)
+    for arguments in (), ("--json",):
+        shown = daemon.relayctl("check", "--online", *arguments).stdout
+        assert re.fullmatch(r"[ -~\n]*", shown), shown
+        assert re.search(r", for a\\+x0a\\+x0d\\+x1b\]0;x\\+x07%s%n", shown)
+
+
+NAMES = [name for name in HOSTILE if name not in ("nul", "long")]
+
+
+@pytest.mark.parametrize("name", [*(HOSTILE[one] for one in NAMES), b"x" * 240],
+                         ids=[*NAMES, "long"])
+def test_L1_names_of_files(make_daemon, directory, name):
+    """Of the configuration, of the aliases (where a control character is
+    refused), and of what is no message."""
+    daemon = make_daemon(trace=False)
+    place = directory
+    for _ in range(4 if len(name) == 240 else 1):
+        place /= os.fsdecode(name)
+        place.mkdir()
+    usual, daemon.top["aliases"] = daemon.top["aliases"], str(place / "aliases")
+    (place / "aliases").write_text("no alias\n")
+    daemon.file = place / "relayd.conf"
+    daemon.write_config()
+    told = subprocess.run([BIN / "relayd", "-n", "-f", daemon.file],
+                          capture_output=True, text=True, timeout=TIMEOUT)
+    assert all(re.fullmatch("[ -~]{1,1024}", line)
+               for line in told.stderr.splitlines())
+    refused = any(one < 32 or one == 127 for one in name)
+    assert (told.returncode == 78) == refused
+    if refused:
+        daemon.top["aliases"] = usual
+        daemon.write_config()
+    daemon.start()
+    stray = daemon.spool / "new" / os.fsdecode(name)
+    stray.write_text("")
+    assert daemon.stop() == 0
+    daemon.start()
+    daemon.wait_log("is no message; left alone")
+    daemon.reload()
+    daemon.wait_log("reloaded ")
+    assert daemon.stop() == 0
+    stray.unlink()
+    assert_lines(daemon.log)
+    words = ["reloaded .*", " is no message; "]
+    for pattern in words if refused else [*words, "aliases:1: |warning: /.*x"]:
+        line = next(line for line in daemon.log if re.search(pattern, line))
+        assert escaped(name) in line
 
 
 # A sanitizer tells of SIGSEGV itself.
