@@ -355,8 +355,19 @@ relay_json(const struct sched_relay_status *r, bool verified, struct buf *out)
 	buf_add_char(out, '}');
 }
 
+/* When that was, and how long ago. */
 static void
-relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
+add_age(struct buf *out, int64_t then_ms, int64_t wall_ms)
+{
+	report_add_time(out, then_ms);
+	buf_add_text(out, " (");
+	report_add_duration(out, (wall_ms - then_ms) / 1000);
+	buf_add_text(out, " ago)");
+}
+
+static void
+relay_text(const struct sched_relay_status *r, bool verified, int64_t wall_ms,
+    struct buf *out)
 {
 	buf_printf(out, "relay %s (%s:%u): %s", r->name, r->host, r->port,
 	    relay_state(r));
@@ -383,7 +394,7 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 	if (r->fault.kind != FAULT_NONE &&
 	    (r->paused || r->fault_wall_ms > r->sent_wall_ms)) {
 		buf_add_text(out, "    last error: ");
-		report_add_time(out, r->fault_wall_ms);
+		add_age(out, r->fault_wall_ms, wall_ms);
 		buf_printf(out, ", %s:", fault_name(r->fault.kind));
 		report_add_paragraph(out, r->fault.text);
 		buf_add_text(out, "    what to do:");
@@ -391,7 +402,7 @@ relay_text(const struct sched_relay_status *r, bool verified, struct buf *out)
 	}
 	if (r->sent_wall_ms != 0) {
 		buf_add_text(out, "    last success: ");
-		report_add_time(out, r->sent_wall_ms);
+		add_age(out, r->sent_wall_ms, wall_ms);
 		buf_printf(out, "%s%s\n",
 		    r->tls[0] == '\0' ? "" : "\n    encrypted: ", r->tls);
 	}
@@ -497,7 +508,8 @@ status_text(const struct report_source *s, struct buf *out)
 	for (i = 0; i < listeners.count; i++)
 		buf_printf(out, "listening on %s\n", listeners.item[i]);
 	for (i = 0; sched_relay_status(s->sched, i, &r); i++)
-		relay_text(&r, relay_verified(s->config, r.name), out);
+		relay_text(&r, relay_verified(s->config, r.name), s->wall_ms,
+		    out);
 	counts_text(&s->counts, s->wall_ms, out);
 	buf_printf(out,
 	    "submission: %" PRIu64 " accepted, %" PRIu64 " rejected; %" PRIu64

@@ -382,7 +382,7 @@ status_says_that_mail_flows(void **state)
 	    "listening on unix:/run/relayd/submit.sock\n"
 	    "relay gmail (smtp.example.net:587): ok\n"
 	    "    12 sent, 0 deferred, 0 failed; 1 connection\n"
-	    "    last success: 2026-11-24 05:14:24\n"
+	    "    last success: 2026-11-24 05:14:24 (5 s ago)\n"
 	    "    encrypted: TLSv1.3\n"
 	    "queue: 3 waiting, 1 active, oldest 2 h; 0 on hold; 0 failed\n"
 	    "submission: 5 accepted, 2 rejected; 7 sessions, 1 open\n");
@@ -400,7 +400,7 @@ status_says_why_mail_does_not_flow(void **state)
 	    "listening on unix:/run/relayd/submit.sock\n"
 	    "relay gmail (smtp.example.net:587): paused, next try in 42 s\n"
 	    "    0 sent, 0 deferred, 0 failed; 0 connections\n"
-	    "    last error: 2026-11-24 05:13:29, auth:\n"
+	    "    last error: 2026-11-24 05:13:29 (60 s ago), auth:\n"
 	    "        login refused: 535 5.7.8 \"no\"\n"
 	    "    what to do:\n"
 	    "        check user and password (many providers want an app "
