@@ -78,12 +78,12 @@ def test_all_configuration_errors_at_once(make_daemon, option):
                            '\thost = "localhost"\n'
                            '\tport = 99999\n'
                            '\ttls = "maybe"\n'
-                           '\tsource = "192.0.2.1"\n'
+                           '\toauth2 = "x"\n'
                            '}\n'
                            'no_such_key = 1\n')
     lines = refusal(daemon, *option)
     starts = ["1: recipient_limit: ", "4: relay.a.port: ", "5: relay.a.tls: ",
-              "6: relay.a.source: not in this version", "8: no_such_key: "]
+              "6: relay.a.oauth2: not in this version", "8: no_such_key: "]
     assert len(lines) == len(starts), lines
     for start in starts:
         assert [line for line in lines
