@@ -163,9 +163,12 @@ static void
 finish(struct relay_link *l)
 {
 	struct transaction *t;
+	bool behind = false;
 
 	while ((t = l->pipeline.oldest) != NULL) {
 		t->delivery->lost |= is_unknown(l, t);
+		t->delivery->behind = behind;
+		behind = true;
 		if (is_unknown(l, t))
 			delivery_settle(t->delivery, VERDICT_UNKNOWN, "4.4.2",
 			    "lost connection after end of data, may be a "

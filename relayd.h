@@ -581,6 +581,7 @@ struct delivery {
 	bool by_data;	   /* set by the maker: not by BDAT, even if offered */
 	bool no_bdat;	   /* BDAT was offered, tried and is not there */
 	bool lost;	   /* it pays for the loss of its connection */
+	bool behind;	   /* lost with another, whose reply was awaited */
 	int64_t setup_ms;  /* time that its connection's set-up took, if it is
 			      the first on it; else 0 */
 };

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SOON_MS = 1000 };
+
 /* ---- jobs ---- */
 
 struct job *
@@ -380,6 +382,16 @@ is_late(const struct settle_scene *scene, const struct entry *e)
 	    age_ms(scene->ages, scene->now, e->envelope.arrived_ms) >= after_ms;
 }
 
+/* What was lost behind another message has hardly been looked at, and goes
+ * again when the relayhost is done with that; once. */
+static int64_t
+next_wait_ms(const struct settle_scene *scene, const struct job *j)
+{
+	if (j->delivery.behind && j->entry->attempts == 0)
+		return SOON_MS;
+	return retry_wait_ms(scene->config, j->entry->attempts + 1);
+}
+
 static enum outcome
 defer(const struct settle_scene *scene, struct job *j)
 {
@@ -388,8 +400,7 @@ defer(const struct settle_scene *scene, struct job *j)
 	if (e->attempts > 0 && is_too_old(scene, e))
 		return expire(scene, j);
 	entry_defer(e, e->attempts + 1,
-	    scene->now.wall_ms + retry_wait_ms(scene->config, e->attempts + 1),
-	    j->reason);
+	    scene->now.wall_ms + next_wait_ms(scene, j), j->reason);
 	if (is_late(scene, e))
 		scene->late(scene->over_arg, e);
 	observe_end(scene, e->id, false, "deferred");

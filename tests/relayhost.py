@@ -554,7 +554,9 @@ class Relayhost:
         self._open, self._number = set(), 0
         self._changed = threading.Condition()
         self._listener = None
-        self._address = address
+        # Never listens; its port stays ours while nobody else does.
+        self._holder = self._bound(address)
+        self._address = self._holder.getsockname()
         self.start()
 
     port = property(lambda self: self._address[1])
@@ -565,13 +567,18 @@ class Relayhost:
     def password_of(self, user):
         return self.users.get(user.decode(), "\0").encode()
 
+    @staticmethod
+    def _bound(address):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        return sock
+
     def start(self):
         """Listen (again, on the same port)."""
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(self._address)
+        listener = self._bound(self._address)
         listener.listen(128)
-        self._address = listener.getsockname()
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,),
                          daemon=True).start()
@@ -584,7 +591,9 @@ class Relayhost:
             listener.close()
         self.disconnect()
 
-    close = stop
+    def close(self):
+        self.stop()
+        self._holder.close()
 
     def disconnect(self):
         with self._changed:
@@ -599,7 +608,7 @@ class Relayhost:
         return self
 
     def __exit__(self, *_):
-        self.stop()
+        self.close()
 
     def _accept(self, listener):
         while True:

@@ -133,7 +133,8 @@ def test_a_reload_that_needs_more_is_refused(make_daemon, directory):
 
 
 # Makes the kernel an old one: it refuses landlock and filters.
-OLD_KERNEL = ("strace", "-Df", "-qq", "-o", "/dev/null", "-e",
+OLD_KERNEL = ("env", "ASAN_OPTIONS=detect_leaks=0",
+              "strace", "-Df", "-qq", "-o", "/dev/null", "-e",
               "inject=landlock_create_ruleset:error=ENOSYS", "-e",
               "inject=prctl:error=EINVAL:when=3+")
 

@@ -81,7 +81,8 @@ def test_one_among_a_hundred(make_daemon, host, kind, at):
     extensions, spoil, body = KINDS[kind]
     down = host.fault("GREETING", "421 4.3.2 not yet", then="close")
     host.extensions = list(extensions)
-    daemon = make_daemon(relay={"connections": 1}).start()
+    daemon = make_daemon(top={"retry": ["1h"]},
+                         relay={"connections": 1}).start()
     names = fill(daemon, at, body, "p\u00f6ison@example.org" if
                  kind == "UTF-8 address" else "poison@example.org")
     name = names[at]
@@ -107,6 +108,9 @@ def test_one_among_a_hundred(make_daemon, host, kind, at):
     assert all("dup=possible" in line for line in others)
     assert len(others) <= (15 if "CHUNKING" in extensions else 0)
     assert not any("is paused" in line for line in log)
+    # They go again at once.
+    for one in set(names) - {name}:
+        daemon.wait_log(f"{one}: to=<.*@example.org>.*status=sent")
     sessions = host.sessions[before:]
     commands = sum(command.startswith("MAIL") for session in sessions
                    for command in session.commands)
