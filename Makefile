@@ -216,7 +216,8 @@ fuzz-coverage:
 	@tests/fuzz/coverage.sh build/coverage $(PARSERS)
 
 # Everything with the other compiler too, then what only linters see.
-C_FILES = $(wildcard *.c *.h tests/*.c tests/fuzz/*.[ch] bench/*.c)
+C_FILES = $(wildcard *.c *.h tests/*.[ch] tests/fuzz/*.[ch] \
+    bench/*.[ch])
 MAN_PAGES = $(wildcard man/*.[1-9])
 lint: all $(UNITS:%=%.o) $(BENCH)
 	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang \
@@ -297,4 +298,5 @@ clean:
     fuzz-coverage replay-corpus run-fuzzers lint format install install-mta clean
 .SECONDARY:
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d $(BUILD)/tests/fuzz/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d \
+    $(BUILD)/tests/fuzz/*.d $(BUILD)/bench/*.d)

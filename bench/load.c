@@ -8,6 +8,8 @@
  */
 #include "relayd.h"
 
+#include "now.h"
+
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -16,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 struct load {
@@ -36,15 +37,6 @@ struct session {
 	unsigned number;
 	int64_t sent_ns;
 };
-
-static int64_t
-now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 static void
 fill(struct buf *b, size_t octets)

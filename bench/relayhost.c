@@ -20,6 +20,8 @@
  */
 #include "relayd.h"
 
+#include "now.h"
+
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/queue.h>
@@ -32,7 +34,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -87,15 +88,6 @@ struct relayhost {
 	int64_t at_ns[NUMBERS];  /* by number; 0: not yet */
 	int64_t nth_ns[NUMBERS]; /* in order of arrival */
 };
-
-static int64_t
-now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 /* ---- what has arrived ---- */
 

@@ -5,29 +5,20 @@
  * usage: spawn CALLS PAUSE_MS FILE COMMAND [ARGUMENT ...]
  * prints, a line a call: BEGAN_NS TOOK_NS CPU_NS, by CLOCK_MONOTONIC
  */
+#include "now.h"
+
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <err.h>
 #include <fcntl.h>
 #include <spawn.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
-
-static int64_t
-now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 static int64_t
 as_ns(struct timeval t)
