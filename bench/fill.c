@@ -8,38 +8,12 @@
  */
 #include "relayd.h"
 
+#include "tests/unsynced.h"
+
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int __wrap_fdatasync(int fd);
-int __wrap_fsync(int fd);
-int __wrap_sync_file_range(int fd, off_t at, off_t len, unsigned flags);
-
-int
-__wrap_fdatasync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-int
-__wrap_fsync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-int
-__wrap_sync_file_range(int fd, off_t at, off_t len, unsigned flags)
-{
-	(void)fd;
-	(void)at;
-	(void)len;
-	(void)flags;
-	return 0;
-}
 
 static void
 committed(void *arg, queue_id id, int error)

@@ -6,35 +6,7 @@
  * wrap: relay_tls clock_read fsync fdatasync sync_file_range
  */
 #include "links.h"
-
-int __wrap_fsync(int fd);
-int __wrap_fdatasync(int fd);
-int __wrap_sync_file_range(int fd, off_t at, off_t len, unsigned flags);
-
-/* No power is cut here. */
-int
-__wrap_fsync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-int
-__wrap_fdatasync(int fd)
-{
-	(void)fd;
-	return 0;
-}
-
-int
-__wrap_sync_file_range(int fd, off_t at, off_t len, unsigned flags)
-{
-	(void)fd;
-	(void)at;
-	(void)len;
-	(void)flags;
-	return 0;
-}
+#include "unsynced.h"
 
 enum {
 	SECOND = 1000,
