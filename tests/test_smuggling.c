@@ -9,6 +9,7 @@
  * wrap: queue_commit queue_has_room queue_is_failing sched_add clock_read
  * wrap: random_bits log_info log_warning accept4
  */
+#include "model_content.h"
 #include "submission.h"
 
 enum {
@@ -32,38 +33,6 @@ static const struct {
 enum { PLACES_IN_BODY = sizeof(places) / sizeof(places[0]) };
 
 /* ---- the model: what a strict reader makes of a client's octets ---- */
-
-/* The text up to the next CR or LF. */
-static struct span
-text_of_line(struct span s)
-{
-	size_t len = 0;
-
-	while (len < s.len && s.data[len] != '\r' && s.data[len] != '\n')
-		len++;
-	return span_first(s, len);
-}
-
-/* Behind CRLF a dot comes off a line that has more than it; behind a bare CR
- * or LF only one of two. */
-static void
-model_content(struct span sent, bool dots, struct buf *out)
-{
-	struct span line;
-	bool bare = false;
-
-	while (sent.len > 0) {
-		line = text_of_line(sent);
-		sent = span_from(sent, line.len);
-		if (dots && line.len > 1 && line.data[0] == '.' &&
-		    (!bare || line.data[1] == '.'))
-			line = span_from(line, 1);
-		buf_add(out, line);
-		buf_add_text(out, "\r\n");
-		bare = !span_starts_nocase(sent, SPAN("\r\n"));
-		sent = span_from(sent, bare ? 1 : 2);
-	}
-}
 
 /* A session to be played, and what is to come of it. */
 struct script {

@@ -15,6 +15,7 @@
  * wrap: queue_commit queue_has_room queue_is_failing
  */
 #include "../../session.h"
+#include "../model_content.h"
 
 #include "fuzz.h"
 
@@ -453,33 +454,6 @@ is_told(const struct smtp_reply *reply, const char *text)
 	return span_starts_nocase(span_of(reply->text), span_of(text));
 }
 
-/* Behind CRLF a dot comes off a line that has more than it; behind a bare CR
- * or LF only one of two. */
-static void
-model_content(struct span sent, bool dots, struct buf *out)
-{
-	struct span line;
-	bool bare = false;
-	size_t len;
-
-	buf_clear(out);
-	while (sent.len > 0) {
-		len = 0;
-		while (len < sent.len && sent.data[len] != '\r' &&
-		    sent.data[len] != '\n')
-			len++;
-		line = span_first(sent, len);
-		sent = span_from(sent, len);
-		if (dots && line.len > 1 && line.data[0] == '.' &&
-		    (!bare || line.data[1] == '.'))
-			line = span_from(line, 1);
-		buf_add(out, line);
-		buf_add_text(out, "\r\n");
-		bare = !span_starts_nocase(sent, SPAN("\r\n"));
-		sent = span_from(sent, bare ? 1 : 2);
-	}
-}
-
 /* The stored message has a valid header and that body. */
 static void
 check_stored(struct reading *m, struct span sent, bool dots)
@@ -490,6 +464,7 @@ check_stored(struct reading *m, struct span sent, bool dots)
 	assert(m->messages < m->run->stored_count);
 	if (m->messages >= MESSAGES)
 		return;
+	buf_clear(&m->text);
 	model_content(sent, dots, &m->text);
 	if (!header_end(buf_span(&m->text), &scanned, &header, &body))
 		body = m->text.len;
