@@ -1,13 +1,11 @@
 """What is measured, and what must hold."""
 
-import pathlib
 import re
 import statistics
-import subprocess
 import time
 
-from agents import (TOOLS, TOP, Nullmailer, OpenSMTPD, Postfix, PostfixReuse,
-                    Relayd, Relayhost, limit, load, memory, openssl_client,
+from agents import (Nullmailer, OpenSMTPD, Postfix, PostfixReuse, Relayd,
+                    Relayhost, limit, load, memory, openssl_client,
                     smtp_source, spawn, wakeups)
 from report import Bar, Samples
 

@@ -31,6 +31,13 @@ def flush(daemon):
     assert daemon.relayctl("flush").returncode == 0
 
 
+def be_patient(daemon):
+    """With the relayhost, from now on."""
+    daemon.relay["timeout"] = None
+    daemon.write_config()
+    assert daemon.relayctl("reload").returncode == 0
+
+
 def waiting(daemon):
     """The one message in the queue."""
     listed, = json.loads(daemon.relayctl("queue", "--json").stdout)
@@ -119,9 +126,7 @@ def test_the_message_waits_and_is_sent_once(make_daemon, host, words, faults,
     assert host.messages == []
     host.mend()
     if options:
-        daemon.relay["timeout"] = None
-        daemon.write_config()
-        assert daemon.relayctl("reload").returncode == 0
+        be_patient(daemon)
     flush(daemon)
     host.wait_messages(1)
     assert_over(daemon)
@@ -282,9 +287,7 @@ def test_within_the_content_nothing_was_taken(make_daemon, host, then, words):
     daemon.wait_log(LATER + words)
     if not SANITIZED:
         assert peak(daemon) < 32
-    daemon.relay["timeout"] = None
-    daemon.write_config()
-    assert daemon.relayctl("reload").returncode == 0
+    be_patient(daemon)
     flush(daemon)
     host.wait_messages(1)
     assert_over(daemon)

@@ -2,13 +2,12 @@
 arrives at the relayhost once, with the right envelope, a valid header, and its
 body byte for byte."""
 
-import socket
 import sys
 
 import pytest
 
 from callers import BLIND, BODY, COPY, TO
-from harness import TIMEOUT, USER
+from harness import USER
 
 
 OVER = pytest.mark.parametrize("smtp", [False, True],

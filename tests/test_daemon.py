@@ -13,7 +13,7 @@ import pytest
 
 import durable
 from harness import (BIN, DAEMON_USER, PASSWORD, ROOT, TIMEOUT, USER, keys,
-                     private, quote)
+                     private)
 
 TEXT = b"Subject: disk full\n\n/var is full.\n"
 DIALOGUE = (b"EHLO client\r\nMAIL FROM:<app@example.net>\r\n"

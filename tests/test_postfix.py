@@ -2,7 +2,6 @@
 certificate authority.  It passes what it takes on to a Relayhost, where the
 tests look at it."""
 
-import pathlib
 import re
 import shutil
 import socket
@@ -14,8 +13,7 @@ import pytest
 
 from callers import run_cron
 from conftest import make_directory
-from harness import (BIN, HERE, PASSWORD, TIMEOUT, USER, assert_valid, crlf,
-                     private)
+from harness import PASSWORD, TIMEOUT, USER, assert_valid, crlf, private
 from relayhost import EXTENSIONS, Relayhost
 
 pytestmark = pytest.mark.peers("postfix", "sasl2-bin", "libsasl2-modules",
