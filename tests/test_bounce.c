@@ -7,8 +7,7 @@
  * wrap: draft_free submit_intake intake_rules rewrite_recipient
  * wrap: intake_read_header sched_on_end sched_add queue_delete queue_look
  * wrap: entry_finish entry_close entry_rewind entry_read entry_warned
- * wrap: config_hold config_release loop_now loop_hurry
- * wrap: log_info log_warning log_error
+ * wrap: loop_now loop_hurry log_info log_warning log_error
  */
 #include "notice.h"
 #include "submit.h"
@@ -51,8 +50,6 @@ void __wrap_entry_close(struct entry *e);
 void __wrap_entry_rewind(struct entry *e);
 ssize_t __wrap_entry_read(struct entry *e, char *out, size_t size);
 void __wrap_entry_warned(struct entry *e);
-struct config *__wrap_config_hold(struct config *c);
-void __wrap_config_release(struct config *c);
 struct instant __wrap_loop_now(const struct loop *l);
 void __wrap_loop_hurry(struct loop *l);
 void __wrap_log_info(const char *part, const char *format, ...);
@@ -259,18 +256,6 @@ __wrap_entry_warned(struct entry *e)
 	buf_printf(&world.done, "warned %d\n", (int)e->id);
 }
 
-struct config *
-__wrap_config_hold(struct config *c)
-{
-	return c;
-}
-
-void
-__wrap_config_release(struct config *c)
-{
-	(void)c;
-}
-
 struct instant
 __wrap_loop_now(const struct loop *l)
 {
@@ -320,7 +305,8 @@ setup(void **state)
 		.bounce_to = none,
 		.message_size_limit = 1 << 20,
 		.queue_lifetime = 86400,
-		.bounce_lifetime = 86400 };
+		.bounce_lifetime = 86400,
+		.references = 1 };
 	world.header = "Subject: x\r\n";
 	world.now = (struct instant){ HOUR, HOUR };
 	world.bounce = bounce_new(NULL, NULL, NULL, NULL, &world.config);
@@ -332,6 +318,7 @@ teardown(void **state)
 {
 	(void)state;
 	bounce_free(world.bounce);
+	assert_int_equal(world.config.references, 1);
 	buf_free(&world.done);
 	return 0;
 }

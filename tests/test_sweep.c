@@ -3,7 +3,7 @@
  * lets run.
  *
  * wrap: queue_walk_new queue_walk_next queue_walk_free queue_delete
- * wrap: loop_timer_set loop_timer_clear loop_now config_hold config_release
+ * wrap: loop_timer_set loop_timer_clear loop_now
  * wrap: log_warning log_error
  */
 #include "relayd.h"
@@ -26,8 +26,6 @@ int __wrap_queue_delete(struct queue *q, queue_id id);
 void __wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms);
 void __wrap_loop_timer_clear(struct loop *l, struct timer *t);
 struct instant __wrap_loop_now(const struct loop *l);
-struct config *__wrap_config_hold(struct config *c);
-void __wrap_config_release(struct config *c);
 void __wrap_log_warning(const char *part, const char *format, ...);
 void __wrap_log_error(const char *part, const char *format, ...);
 
@@ -111,18 +109,6 @@ __wrap_loop_now(const struct loop *l)
 	return world.now;
 }
 
-struct config *
-__wrap_config_hold(struct config *c)
-{
-	return c;
-}
-
-void
-__wrap_config_release(struct config *c)
-{
-	(void)c;
-}
-
 void
 __wrap_log_warning(const char *part, const char *format, ...)
 {
@@ -179,7 +165,8 @@ run(void)
 static void
 what_is_older_goes_and_what_is_damaged_stays(void **state)
 {
-	struct config config = { .failed_lifetime = 2 * 86400 };
+	struct config config = { .references = 1,
+		.failed_lifetime = 2 * 86400 };
 	struct sweep *s = sweep_new(NULL, NULL, &config);
 
 	(void)state;
@@ -196,13 +183,14 @@ what_is_older_goes_and_what_is_damaged_stays(void **state)
 	assert_int_equal(world.deleted, 2);
 	assert_true(world.gone[3]);
 	sweep_free(s);
+	assert_int_equal(config.references, 1);
 	assert_null(world.timer);
 }
 
 static void
 zero_keeps_all(void **state)
 {
-	struct config config = { .failed_lifetime = 0 };
+	struct config config = { .references = 1, .failed_lifetime = 0 };
 	struct sweep *s = sweep_new(NULL, NULL, &config);
 
 	(void)state;
@@ -216,12 +204,13 @@ zero_keeps_all(void **state)
 	(void)run();
 	assert_int_equal(world.deleted, 1);
 	sweep_free(s);
+	assert_int_equal(config.references, 1);
 }
 
 static void
 a_clock_set_back_removes_nothing(void **state)
 {
-	struct config config = { .failed_lifetime = 86400 };
+	struct config config = { .references = 1, .failed_lifetime = 86400 };
 	struct sweep *s = sweep_new(NULL, NULL, &config);
 
 	(void)state;
@@ -230,12 +219,13 @@ a_clock_set_back_removes_nothing(void **state)
 	(void)run();
 	assert_int_equal(world.deleted, 0);
 	sweep_free(s);
+	assert_int_equal(config.references, 1);
 }
 
 static void
 many_go_in_slices(void **state)
 {
-	struct config config = { .failed_lifetime = 86400 };
+	struct config config = { .references = 1, .failed_lifetime = 86400 };
 	struct sweep *s = sweep_new(NULL, NULL, &config);
 	unsigned i;
 
@@ -245,12 +235,13 @@ many_go_in_slices(void **state)
 	assert_int_equal(run(), 3);
 	assert_int_equal(world.deleted, MESSAGES);
 	sweep_free(s);
+	assert_int_equal(config.references, 1);
 }
 
 static void
 one_that_cannot_be_removed_is_told(void **state)
 {
-	struct config config = { .failed_lifetime = 86400 };
+	struct config config = { .references = 1, .failed_lifetime = 86400 };
 	struct sweep *s = sweep_new(NULL, NULL, &config);
 
 	(void)state;
@@ -261,6 +252,7 @@ one_that_cannot_be_removed_is_told(void **state)
 	assert_int_equal(world.errors, 2);
 	assert_int_equal(world.warnings, 0);
 	sweep_free(s);
+	assert_int_equal(config.references, 1);
 }
 
 int
