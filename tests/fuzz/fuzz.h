@@ -9,6 +9,7 @@
 #include "../../relayd.h"
 
 #include <assert.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,6 +27,18 @@ take_octet(struct span *in)
 
 	*in = span_from(*in, in->len > 0);
 	return octet;
+}
+
+/* Take so much off, if it is there, as read(2) would. */
+static inline ssize_t
+take_from(struct span *from, void *data, size_t size)
+{
+	struct span piece = span_first(*from, size);
+
+	if (piece.len > 0)
+		memcpy(data, piece.data, piece.len);
+	*from = span_from(*from, piece.len);
+	return (ssize_t)piece.len;
 }
 
 /* Take the first line off. */

@@ -24,14 +24,12 @@ void __wrap_entry_rewind(struct entry *e);
 ssize_t
 __wrap_entry_read(struct entry *e, char *out, size_t size)
 {
-	struct span piece =
-	    span_first(span_from(source.text, e->read_at), size);
+	struct span left = span_from(source.text, e->read_at);
+	ssize_t n;
 
-	piece = span_first(piece, source.piece);
-	if (piece.len > 0)
-		memcpy(out, piece.data, piece.len);
-	e->read_at += piece.len;
-	return (ssize_t)piece.len;
+	n = take_from(&left, out, size < source.piece ? size : source.piece);
+	e->read_at += (size_t)n;
+	return n;
 }
 
 void

@@ -11,8 +11,8 @@
  * lines: what it says, or, behind '!', what happens (see happen()).
  *
  * wrap: conn_open conn_close conn_send conn_recv conn_want conn_can
- * wrap: conn_peer conn_tls entry_read entry_rewind config_hold
- * wrap: config_release loop_timer_set loop_timer_clear loop_now log_info
+ * wrap: conn_peer conn_tls entry_read entry_rewind loop_timer_set
+ * wrap: loop_timer_clear loop_now
  */
 #include "fuzz.h"
 
@@ -73,13 +73,9 @@ const char *__wrap_conn_tls(const struct conn *c);
 unsigned __wrap_conn_can(const struct conn *c, uint64_t *size_limit);
 ssize_t __wrap_entry_read(struct entry *e, char *out, size_t size);
 void __wrap_entry_rewind(struct entry *e);
-struct config *__wrap_config_hold(struct config *c);
-void __wrap_config_release(struct config *c);
 void __wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms);
 void __wrap_loop_timer_clear(struct loop *l, struct timer *t);
 struct instant __wrap_loop_now(const struct loop *l);
-void __wrap_log_info(const char *part, const char *format, ...)
-    PRINTF_LIKE(2, 3);
 
 /* ---- the connection ---- */
 
@@ -184,18 +180,6 @@ __wrap_conn_can(const struct conn *c, uint64_t *size_limit)
 	return r->manners & 127;
 }
 
-struct config *
-__wrap_config_hold(struct config *c)
-{
-	return c;
-}
-
-void
-__wrap_config_release(struct config *c)
-{
-	(void)c;
-}
-
 void
 __wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms)
 {
@@ -217,13 +201,6 @@ __wrap_loop_now(const struct loop *l)
 {
 	(void)l;
 	return (struct instant){ now_ms, 0 };
-}
-
-void
-__wrap_log_info(const char *part, const char *format, ...)
-{
-	(void)part;
-	(void)format;
 }
 
 /* ---- messages ---- */
@@ -257,17 +234,16 @@ content_of(const struct entry *e)
 ssize_t
 __wrap_entry_read(struct entry *e, char *out, size_t size)
 {
-	struct span piece =
-	    span_first(span_from(content_of(e), e->read_at), size);
+	struct span left = span_from(content_of(e), e->read_at);
+	ssize_t n;
 
 	if (r->unreadable) {
 		errno = EIO;
 		return -1;
 	}
-	if (piece.len > 0)
-		memcpy(out, piece.data, piece.len);
-	e->read_at += piece.len;
-	return (ssize_t)piece.len;
+	n = take_from(&left, out, size);
+	e->read_at += (size_t)n;
+	return n;
 }
 
 void
@@ -458,6 +434,7 @@ happen(struct span what)
 static void
 play(struct run *run, struct span in)
 {
+	struct config config = { .references = 1 };
 	unsigned kinds;
 	struct span line;
 	size_t n;
@@ -474,7 +451,8 @@ play(struct run *run, struct span in)
 	r->count = MESSAGES;
 	for (n = 0; n < MESSAGES; n++)
 		make_delivery(n, kinds / 7 + (unsigned)n);
-	r->link = relay_open(NULL, NULL, NULL, &r->relay, &link_handlers, NULL);
+	r->link =
+	    relay_open(NULL, NULL, &config, &r->relay, &link_handlers, NULL);
 	handlers->ready(handlers_arg);
 	settle();
 	while (in.len > 0 && r->link != NULL) {
@@ -488,6 +466,7 @@ play(struct run *run, struct span in)
 	if (r->link != NULL)
 		handlers->event(handlers_arg, LOOP_READ);
 	assert(r->link == NULL && !r->open && timer == NULL);
+	assert(config.references == 1);
 	for (n = 0; n < r->next; n++)
 		assert(r->given[n]);
 }
@@ -709,6 +688,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct run whole = { .stumbles = false }, pieces = { .stumbles = true };
 
+	log_open(LOG_TO_STDERR, LOG_LEVEL_ERROR, false);
 	play(&whole, fuzz_input(data, size));
 	check_run(&whole);
 	play(&pieces, fuzz_input(data, size));

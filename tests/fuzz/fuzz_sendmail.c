@@ -173,17 +173,6 @@ serve(void)
 
 /* ---- descriptors ---- */
 
-static ssize_t
-take_from(struct span *from, void *data, size_t size)
-{
-	struct span piece = span_first(*from, size);
-
-	if (piece.len > 0)
-		memcpy(data, piece.data, piece.len);
-	*from = span_from(*from, piece.len);
-	return (ssize_t)piece.len;
-}
-
 ssize_t
 __wrap_read(int fd, void *data, size_t size)
 {

@@ -109,18 +109,13 @@ ssize_t
 __wrap_read(int fd, void *data, size_t size)
 {
 	struct run *r = world.run;
-	struct span piece;
 
 	if (fd != CONNECTION)
 		return __real_read(fd, data, size);
 	assert(r->open);
 	if (r->piece > 0 && r->piece < size)
 		size = r->piece;
-	piece = span_first(r->left, size);
-	if (piece.len > 0)
-		memcpy(data, piece.data, piece.len);
-	r->left = span_from(r->left, piece.len);
-	return (ssize_t)piece.len;
+	return take_from(&r->left, data, size);
 }
 
 ssize_t
