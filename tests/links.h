@@ -8,30 +8,10 @@
 #ifndef LINKS_H
 #define LINKS_H
 
-#include "../sched.h"
+#include "scheduler.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
-
-struct relay_link *__wrap_relay_open(struct connector *c, struct loop *l,
-    struct config *config, const struct config_relay *r,
-    const struct relay_handlers *handlers, void *arg);
-void __wrap_relay_wake(struct relay_link *link);
-void __wrap_relay_shut(struct relay_link *link);
-bool __wrap_relay_idle(const struct relay_link *link);
-bool __wrap_relay_ready(const struct relay_link *link);
-const char *__wrap_relay_peer(const struct relay_link *link);
-const char *__wrap_relay_tls(const struct relay_link *link);
-void __real_clock_read(struct instant *now);
-void __wrap_clock_read(struct instant *now);
 
 /* ---- links ---- */
 
@@ -101,20 +81,6 @@ __wrap_relay_ready(const struct relay_link *link)
 	return link->ready;
 }
 
-const char *
-__wrap_relay_peer(const struct relay_link *link)
-{
-	(void)link;
-	return "mx[192.0.2.1]:587";
-}
-
-const char *
-__wrap_relay_tls(const struct relay_link *link)
-{
-	(void)link;
-	return "TLSv1.3";
-}
-
 void
 __wrap_clock_read(struct instant *now)
 {
@@ -176,7 +142,6 @@ static inline int
 teardown(void **state)
 {
 	struct bench *b = *state;
-	char command[128];
 	size_t i;
 
 	sched_free(b->sched);
@@ -184,8 +149,7 @@ teardown(void **state)
 		strings_free(&b->relay[i].senders);
 	queue_close(b->queue);
 	loop_free(b->loop);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", b->path);
-	assert_int_equal(system(command), 0);
+	remove_spool(b->path);
 	free(b);
 	return 0;
 }
@@ -202,26 +166,7 @@ committed(void *arg, queue_id id, int error)
 static inline queue_id
 store_from(struct bench *b, const char *sender, unsigned recipients)
 {
-	struct envelope e = { .uid = -1 };
-	struct msg *m = queue_begin(b->queue);
-	struct instant now;
-	unsigned i;
-
-	clock_read(&now);
-	e.arrived_ms = now.wall_ms;
-	e.sender = mem_text(sender);
-	e.original_sender = mem_text(sender);
-	e.client = mem_text("");
-	for (i = 0; i < recipients; i++) {
-		char address[32];
-
-		(void)snprintf(address, sizeof(address), "r%u@x.example", i);
-		envelope_add(&e, address, address);
-	}
-	msg_envelope(m, &e);
-	envelope_clear(&e);
-	(void)msg_write(m, SPAN("body\r\n"));
-	queue_commit(m, committed, b);
+	put_message(b->queue, sender, recipients, committed, b);
 	(void)queue_sync(b->queue);
 	return b->id;
 }

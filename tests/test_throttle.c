@@ -6,28 +6,8 @@
  * wrap: relay_open relay_wake relay_shut relay_idle relay_ready relay_peer
  * wrap: relay_tls clock_read
  */
-#include "../sched.h"
 #include "limits.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-struct relay_link *__wrap_relay_open(struct connector *c, struct loop *l,
-    struct config *config, const struct config_relay *r,
-    const struct relay_handlers *handlers, void *arg);
-void __wrap_relay_wake(struct relay_link *link);
-void __wrap_relay_shut(struct relay_link *link);
-bool __wrap_relay_idle(const struct relay_link *link);
-bool __wrap_relay_ready(const struct relay_link *link);
-const char *__wrap_relay_peer(const struct relay_link *link);
-const char *__wrap_relay_tls(const struct relay_link *link);
-void __wrap_clock_read(struct instant *now);
+#include "scheduler.h"
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
@@ -276,20 +256,6 @@ __wrap_relay_ready(const struct relay_link *link)
 	return link->ready;
 }
 
-const char *
-__wrap_relay_peer(const struct relay_link *link)
-{
-	(void)link;
-	return "mx[192.0.2.1]:587";
-}
-
-const char *
-__wrap_relay_tls(const struct relay_link *link)
-{
-	(void)link;
-	return "TLSv1.3";
-}
-
 /* ---- a scheduler ---- */
 
 struct bench {
@@ -365,11 +331,9 @@ static int
 teardown(void **state)
 {
 	struct bench *b = *state;
-	char command[128];
 
 	close_sched(b);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", b->path);
-	assert_int_equal(system(command), 0);
+	remove_spool(b->path);
 	free(b);
 	return 0;
 }
@@ -395,28 +359,7 @@ committed(void *arg, queue_id id, int error)
 static void
 store(struct bench *b, unsigned recipients)
 {
-	char from[] = "a@here.example", none[] = "";
-	struct envelope e = { .sender = from,
-		.original_sender = from,
-		.client = none,
-		.uid = -1,
-		.arrived_ms = INT64_C(1700000000000) + world.now_ms };
-	struct msg *m = queue_begin(b->queue);
-	struct envelope to = { .uid = -1 };
-	unsigned i;
-
-	for (i = 0; i < recipients; i++) {
-		char address[32];
-
-		(void)snprintf(address, sizeof(address), "r%u@x.example", i);
-		envelope_add(&to, address, address);
-	}
-	e.recipient = to.recipient;
-	e.recipient_count = to.recipient_count;
-	msg_envelope(m, &e);
-	envelope_clear(&to);
-	(void)msg_write(m, SPAN("body\r\n"));
-	queue_commit(m, committed, b);
+	put_message(b->queue, "a@here.example", recipients, committed, b);
 }
 
 static void
