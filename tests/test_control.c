@@ -11,6 +11,7 @@
  * wrap: config_hold config_release getsockopt clock_read
  */
 #include "../report.h"
+#include "behind_control.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,38 +29,6 @@
 
 #include <cmocka.h>
 
-enum { OTHER_UID = 4711, OVERFLOW_UID = 65534 };
-
-void __wrap_sched_observe(struct sched *s, sched_observer *observer, void *arg);
-int __wrap_sched_flush(struct sched *s, queue_id id);
-void __wrap_sched_flush_all(struct sched *s);
-int __wrap_sched_flush_relay(struct sched *s, struct span name);
-void __wrap_sched_add(struct sched *s, queue_id id, int64_t due_ms);
-void __wrap_sched_status(const struct sched *s, struct sched_status *status);
-bool __wrap_sched_relay_status(const struct sched *s, size_t index,
-    struct sched_relay_status *status);
-const char *__wrap_submit_message(struct submit *s, const char *sender,
-    const char *recipient, struct span text, queue_committed *handler,
-    void *arg);
-void __wrap_submit_listeners(const struct submit *s, struct strings *out);
-void __wrap_submit_status(const struct submit *s, struct submit_status *status);
-bool __wrap_queue_is_failing(const struct queue *q);
-bool __wrap_queue_has_room(const struct queue *q, uint64_t octets,
-    uint64_t min_free);
-int __wrap_queue_release(struct queue *q, queue_id id);
-int __wrap_queue_hold(struct queue *q, queue_id id);
-int __wrap_queue_delete(struct queue *q, queue_id id);
-int __wrap_submit_requeue(struct submit *s, queue_id id);
-bool __wrap_bounce_has(const struct bounce *b, queue_id id);
-int __wrap_bounce_now(struct bounce *b, queue_id id, queue_committed *told,
-    void *arg);
-bool __wrap_sched_is_active(const struct sched *s, queue_id id);
-void __wrap_sched_forget(struct sched *s, queue_id id);
-struct queue_walk *__wrap_queue_walk_new(struct queue *q,
-    enum queue_place place, unsigned flags);
-bool __wrap_queue_walk_next(struct queue_walk *w,
-    const struct queue_info **info);
-void __wrap_queue_walk_free(struct queue_walk *w);
 struct config *__wrap_config_hold(struct config *c);
 void __wrap_config_release(struct config *c);
 int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
@@ -68,13 +37,6 @@ void __real_clock_read(struct instant *now);
 void __wrap_clock_read(struct instant *now);
 
 /* ---- the world behind the control socket ---- */
-
-/* A spool is a number of messages a place, of two users in turn. */
-struct queue_walk {
-	enum queue_place place;
-	uint64_t next;
-	struct queue_info info;
-};
 
 static struct {
 	struct loop *loop;
@@ -151,13 +113,6 @@ __wrap_sched_add(struct sched *s, queue_id id, int64_t due_ms)
 	buf_printf(&world.done, "add %d\n", (int)id);
 }
 
-void
-__wrap_sched_status(const struct sched *s, struct sched_status *status)
-{
-	(void)s;
-	*status = (struct sched_status){ .waiting = 3, .active = 1 };
-}
-
 bool
 __wrap_sched_relay_status(const struct sched *s, size_t index,
     struct sched_relay_status *status)
@@ -189,36 +144,6 @@ __wrap_submit_message(struct submit *s, const char *sender,
 	world.committed = handler;
 	world.committed_arg = arg;
 	return NULL;
-}
-
-void
-__wrap_submit_listeners(const struct submit *s, struct strings *out)
-{
-	(void)s;
-	strings_add(out, SPAN("127.0.0.1:25"));
-}
-
-void
-__wrap_submit_status(const struct submit *s, struct submit_status *status)
-{
-	(void)s;
-	*status = (struct submit_status){ .accepted = 5 };
-}
-
-bool
-__wrap_queue_is_failing(const struct queue *q)
-{
-	(void)q;
-	return false;
-}
-
-bool
-__wrap_queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free)
-{
-	(void)q;
-	(void)octets;
-	(void)min_free;
-	return true;
 }
 
 static int

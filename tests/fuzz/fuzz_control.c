@@ -16,6 +16,7 @@
  */
 #include "../../control.h"
 #include "../../metrics.h"
+#include "../behind_control.h"
 
 #include "fuzz.h"
 
@@ -28,8 +29,6 @@
 enum {
 	LISTENER = 1 << 20,
 	CONNECTION,
-	OTHER_UID = 4711,
-	OVERFLOW_UID = 65534,
 	MESSAGES = 5, /* a place; of two users in turn */
 	BOUNCES = 4096,
 	TURNS = 10000,
@@ -45,12 +44,6 @@ enum {
 	FAILS = 32, /* what is to be done with a message */
 	LEAVES = 64,
 	STUCK = 128, /* the test message goes nowhere */
-};
-
-struct queue_walk {
-	enum queue_place place;
-	uint64_t next;
-	struct queue_info info;
 };
 
 /* A report that is being stored. */
@@ -95,36 +88,6 @@ void __wrap_loop_unwatch(struct loop *l, int fd);
 void __wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms);
 void __wrap_loop_timer_clear(struct loop *l, struct timer *t);
 struct instant __wrap_loop_now(const struct loop *l);
-void __wrap_sched_observe(struct sched *s, sched_observer *observer, void *arg);
-int __wrap_sched_flush(struct sched *s, queue_id id);
-void __wrap_sched_flush_all(struct sched *s);
-int __wrap_sched_flush_relay(struct sched *s, struct span name);
-void __wrap_sched_add(struct sched *s, queue_id id, int64_t due_ms);
-void __wrap_sched_status(const struct sched *s, struct sched_status *status);
-bool __wrap_sched_relay_status(const struct sched *s, size_t index,
-    struct sched_relay_status *status);
-bool __wrap_sched_is_active(const struct sched *s, queue_id id);
-void __wrap_sched_forget(struct sched *s, queue_id id);
-const char *__wrap_submit_message(struct submit *s, const char *sender,
-    const char *recipient, struct span text, queue_committed *handler,
-    void *arg);
-void __wrap_submit_listeners(const struct submit *s, struct strings *out);
-void __wrap_submit_status(const struct submit *s, struct submit_status *status);
-int __wrap_submit_requeue(struct submit *s, queue_id id);
-bool __wrap_bounce_has(const struct bounce *b, queue_id id);
-int __wrap_bounce_now(struct bounce *b, queue_id id, queue_committed *handler,
-    void *arg);
-struct queue_walk *__wrap_queue_walk_new(struct queue *q,
-    enum queue_place place, unsigned flags);
-bool __wrap_queue_walk_next(struct queue_walk *walk,
-    const struct queue_info **info);
-void __wrap_queue_walk_free(struct queue_walk *walk);
-int __wrap_queue_release(struct queue *q, queue_id id);
-int __wrap_queue_hold(struct queue *q, queue_id id);
-int __wrap_queue_delete(struct queue *q, queue_id id);
-bool __wrap_queue_is_failing(const struct queue *q);
-bool __wrap_queue_has_room(const struct queue *q, uint64_t octets,
-    uint64_t min_free);
 void __wrap_metrics_text(const struct report_source *source, bool all,
     bool openmetrics, struct buf *out);
 
@@ -296,13 +259,6 @@ __wrap_sched_add(struct sched *s, queue_id id, int64_t due_ms)
 	w.done++;
 }
 
-void
-__wrap_sched_status(const struct sched *s, struct sched_status *status)
-{
-	(void)s;
-	*status = (struct sched_status){ .waiting = 3, .active = 1 };
-}
-
 bool
 __wrap_sched_relay_status(const struct sched *s, size_t index,
     struct sched_relay_status *status)
@@ -347,20 +303,6 @@ __wrap_submit_message(struct submit *s, const char *sender,
 	w.committed = handler;
 	w.committed_arg = arg;
 	return NULL;
-}
-
-void
-__wrap_submit_listeners(const struct submit *s, struct strings *out)
-{
-	(void)s;
-	strings_add(out, SPAN("127.0.0.1:25"));
-}
-
-void
-__wrap_submit_status(const struct submit *s, struct submit_status *status)
-{
-	(void)s;
-	*status = (struct submit_status){ .accepted = 5 };
 }
 
 int
@@ -452,22 +394,6 @@ __wrap_queue_delete(struct queue *q, queue_id id)
 {
 	(void)q;
 	return change(id);
-}
-
-bool
-__wrap_queue_is_failing(const struct queue *q)
-{
-	(void)q;
-	return false;
-}
-
-bool
-__wrap_queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free)
-{
-	(void)q;
-	(void)octets;
-	(void)min_free;
-	return true;
 }
 
 void
