@@ -3,10 +3,10 @@
  * memory.  Numbers are those of the catalogue of bad input.
  *
  * wrap: conn_open conn_close conn_send conn_recv conn_want conn_can
- * wrap: conn_peer conn_tls entry_read entry_rewind config_hold
- * wrap: config_release loop_timer_set loop_timer_clear loop_now
+ * wrap: conn_peer conn_tls entry_read entry_rewind loop_timer_set
+ * wrap: loop_timer_clear loop_now
  */
-#include "relayd.h"
+#include "behind_relay.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -95,7 +95,7 @@ static struct world {
 	bool open;
 	unsigned can;
 	uint64_t size_limit;
-	int references;
+	struct config config;
 
 	struct manner manner;
 	struct buf in; /* what the link can read */
@@ -110,9 +110,6 @@ static struct world {
 	char *refused_copy;
 	unsigned sends, wanted;
 
-	int64_t now_ms;
-	struct timer *timer;
-
 	const struct message *message;
 	size_t message_count, next;
 	struct entry entry[MESSAGES];
@@ -123,24 +120,6 @@ static struct world {
 	struct buf result;
 	struct fault fault;
 } w;
-
-struct conn *__wrap_conn_open(struct connector *c, const struct config *config,
-    const struct config_relay *r, const struct conn_handlers *handlers,
-    void *arg);
-void __wrap_conn_close(struct conn *c);
-ssize_t __wrap_conn_send(struct conn *c, const void *data, size_t len);
-ssize_t __wrap_conn_recv(struct conn *c, void *data, size_t size);
-void __wrap_conn_want(struct conn *c, unsigned events);
-const char *__wrap_conn_peer(const struct conn *c);
-const char *__wrap_conn_tls(const struct conn *c);
-unsigned __wrap_conn_can(const struct conn *c, uint64_t *size_limit);
-ssize_t __wrap_entry_read(struct entry *e, char *out, size_t size);
-void __wrap_entry_rewind(struct entry *e);
-struct config *__wrap_config_hold(struct config *c);
-void __wrap_config_release(struct config *c);
-void __wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms);
-void __wrap_loop_timer_clear(struct loop *l, struct timer *t);
-struct instant __wrap_loop_now(const struct loop *l);
 
 struct conn *
 __wrap_conn_open(struct connector *c, const struct config *config,
@@ -240,20 +219,6 @@ __wrap_conn_want(struct conn *c, unsigned events)
 	w.wanted = events;
 }
 
-const char *
-__wrap_conn_peer(const struct conn *c)
-{
-	(void)c;
-	return "peer";
-}
-
-const char *
-__wrap_conn_tls(const struct conn *c)
-{
-	(void)c;
-	return "";
-}
-
 unsigned
 __wrap_conn_can(const struct conn *c, uint64_t *size_limit)
 {
@@ -277,49 +242,6 @@ __wrap_entry_read(struct entry *e, char *out, size_t size)
 	memcpy(out, m->content + e->read_at, size);
 	e->read_at += size;
 	return (ssize_t)size;
-}
-
-void
-__wrap_entry_rewind(struct entry *e)
-{
-	e->read_at = 0;
-}
-
-struct config *
-__wrap_config_hold(struct config *c)
-{
-	w.references++;
-	return c;
-}
-
-void
-__wrap_config_release(struct config *c)
-{
-	(void)c;
-	w.references--;
-}
-
-void
-__wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms)
-{
-	(void)l;
-	t->at_ms = w.now_ms + (delay_ms < 0 ? 0 : delay_ms);
-	w.timer = t;
-}
-
-void
-__wrap_loop_timer_clear(struct loop *l, struct timer *t)
-{
-	(void)l;
-	(void)t;
-	w.timer = NULL;
-}
-
-struct instant
-__wrap_loop_now(const struct loop *l)
-{
-	(void)l;
-	return (struct instant){ w.now_ms, 0 };
 }
 
 /* ---- the link's handlers ---- */
@@ -435,7 +357,9 @@ begin(const struct dialogue *d, const struct manner *manner)
 	w.size_limit = (d->can & SMTP_CAN_SIZE) != 0 ? 100 : 0;
 	w.budget = SIZE_MAX;
 	w.manner = *manner;
-	w.now_ms = 1000;
+	w.config.references = 1;
+	now_ms = 1000;
+	timer = NULL;
 	w.relay = (struct config_relay){
 		.pipeline = d->pipeline == 0 ? 16 : d->pipeline,
 		.messages_per_connection =
@@ -446,7 +370,7 @@ begin(const struct dialogue *d, const struct manner *manner)
 	for (n = 0; n < MESSAGES && d->message[n].content != NULL; n++)
 		make_delivery(n, &d->message[n]);
 	w.message_count = n;
-	w.link = relay_open(NULL, NULL, NULL, &w.relay, &handlers, NULL);
+	w.link = relay_open(NULL, NULL, &w.config, &w.relay, &handlers, NULL);
 }
 
 /* Let the link write for as long as it wants to and can. */
@@ -486,11 +410,11 @@ feed(const char *text)
 static void
 run_timer(const char *name, unsigned seconds)
 {
-	if (w.timer->at_ms - w.now_ms != (int64_t)seconds * 1000)
+	if (timer->at_ms - now_ms != (int64_t)seconds * 1000)
 		fail_msg("%s: the timer runs in %lld ms", name,
-		    (long long)(w.timer->at_ms - w.now_ms));
-	w.now_ms = w.timer->at_ms;
-	w.timer->handler(w.timer->arg);
+		    (long long)(timer->at_ms - now_ms));
+	now_ms = timer->at_ms;
+	timer->handler(timer->arg);
 }
 
 static void
@@ -547,8 +471,8 @@ finish(const struct dialogue *d)
 		w.handlers->event(w.arg, LOOP_READ);
 	}
 	assert_false(w.open);
-	assert_null(w.timer);
-	assert_int_equal(w.references, 0);
+	assert_null(timer);
+	assert_int_equal(w.config.references, 1);
 	for (n = 0; n < MESSAGES && d->message[n].content != NULL; n++)
 		free_delivery(n);
 	free(w.refused_copy);
@@ -1149,7 +1073,7 @@ shut_before_ready_closes_from_the_loop(void **state)
 	relay_shut(w.link);
 	relay_wake(w.link);
 	assert_non_null(w.link);
-	w.timer->handler(w.timer->arg);
+	timer->handler(timer->arg);
 	assert_null(w.link);
 	finish(&d);
 }

@@ -14,6 +14,7 @@
  * wrap: conn_peer conn_tls entry_read entry_rewind loop_timer_set
  * wrap: loop_timer_clear loop_now
  */
+#include "../behind_relay.h"
 #include "fuzz.h"
 
 #include <errno.h>
@@ -59,23 +60,6 @@ struct run {
 static struct run *r;
 static const struct conn_handlers *handlers;
 static void *handlers_arg;
-static struct timer *timer;
-static int64_t now_ms;
-
-struct conn *__wrap_conn_open(struct connector *c, const struct config *config,
-    const struct config_relay *relay, const struct conn_handlers *h, void *arg);
-void __wrap_conn_close(struct conn *c);
-ssize_t __wrap_conn_send(struct conn *c, const void *data, size_t len);
-ssize_t __wrap_conn_recv(struct conn *c, void *data, size_t size);
-void __wrap_conn_want(struct conn *c, unsigned events);
-const char *__wrap_conn_peer(const struct conn *c);
-const char *__wrap_conn_tls(const struct conn *c);
-unsigned __wrap_conn_can(const struct conn *c, uint64_t *size_limit);
-ssize_t __wrap_entry_read(struct entry *e, char *out, size_t size);
-void __wrap_entry_rewind(struct entry *e);
-void __wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms);
-void __wrap_loop_timer_clear(struct loop *l, struct timer *t);
-struct instant __wrap_loop_now(const struct loop *l);
 
 /* ---- the connection ---- */
 
@@ -158,49 +142,12 @@ __wrap_conn_want(struct conn *c, unsigned events)
 	r->wanted = events;
 }
 
-const char *
-__wrap_conn_peer(const struct conn *c)
-{
-	(void)c;
-	return "peer";
-}
-
-const char *
-__wrap_conn_tls(const struct conn *c)
-{
-	(void)c;
-	return "";
-}
-
 unsigned
 __wrap_conn_can(const struct conn *c, uint64_t *size_limit)
 {
 	(void)c;
 	*size_limit = (r->manners & SMTP_CAN_SIZE) != 0 ? SIZE_LIMIT : 0;
 	return r->manners & 127;
-}
-
-void
-__wrap_loop_timer_set(struct loop *l, struct timer *t, int64_t delay_ms)
-{
-	(void)l;
-	t->at_ms = now_ms + (delay_ms < 0 ? 0 : delay_ms);
-	timer = t;
-}
-
-void
-__wrap_loop_timer_clear(struct loop *l, struct timer *t)
-{
-	(void)l;
-	(void)t;
-	timer = NULL;
-}
-
-struct instant
-__wrap_loop_now(const struct loop *l)
-{
-	(void)l;
-	return (struct instant){ now_ms, 0 };
 }
 
 /* ---- messages ---- */
@@ -244,12 +191,6 @@ __wrap_entry_read(struct entry *e, char *out, size_t size)
 	n = take_from(&left, out, size);
 	e->read_at += (size_t)n;
 	return n;
-}
-
-void
-__wrap_entry_rewind(struct entry *e)
-{
-	e->read_at = 0;
 }
 
 static void
