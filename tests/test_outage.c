@@ -180,7 +180,9 @@ J13_a_machine_that_was_off_has_an_hour(void **state)
 	for (minute = 0; minute < 70; minute++) {
 		advance(b, 60 * SECOND);
 		refuse(b, FAULT_CONNECT);
-		if (minute < 58 || minute > 62) /* probes have a jitter */
+		/* The first turn, which is when it starts, is that of minute
+		 * 0; at 60 it depends on what the test itself has taken. */
+		if (minute != 60)
 			assert_int_equal(over, minute > 60);
 	}
 }
