@@ -410,6 +410,14 @@ config_relay_serves(const struct config_relay *r, struct span sender)
 	return r->senders.count == 0;
 }
 
+enum family
+config_family(const struct config_relay *r)
+{
+	if (r->source[0] == '\0')
+		return r->family;
+	return strchr(r->source, ':') != NULL ? FAMILY_IPV6 : FAMILY_IPV4;
+}
+
 int64_t
 config_lifetime_ms(const struct config *c, const char *sender)
 {

@@ -137,6 +137,8 @@ int config_password(const struct config_relay *r, struct buf *password,
 
 /* Does the relay take mail from this envelope sender? */
 bool config_relay_serves(const struct config_relay *r, struct span sender);
+/* Which addresses of it are connected to: those of source's family. */
+enum family config_family(const struct config_relay *r);
 /* How long a message with this envelope sender is tried. */
 int64_t config_lifetime_ms(const struct config *c, const char *sender);
 /* The networks that are no one else's: loopback, private, link-local. */

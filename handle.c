@@ -128,14 +128,6 @@ static const long ip_resolve[] = {
 	[FAMILY_IPV6] = CURL_IPRESOLVE_V6,
 };
 
-static enum family
-family_of(const struct config_relay *r)
-{
-	if (r->source[0] == '\0')
-		return r->family;
-	return strchr(r->source, ':') != NULL ? FAMILY_IPV6 : FAMILY_IPV4;
-}
-
 static CURLcode
 set_numbers(CURL *easy, const struct config_relay *r)
 {
@@ -152,7 +144,7 @@ set_numbers(CURL *easy, const struct config_relay *r)
 				     : CURL_SSLVERSION_TLSv1_2 },
 		{ CURLOPT_CA_CACHE_TIMEOUT, 3600 },
 		{ CURLOPT_CONNECTTIMEOUT_MS, (long)r->connect_timeout * 1000 },
-		{ CURLOPT_IPRESOLVE, ip_resolve[family_of(r)] },
+		{ CURLOPT_IPRESOLVE, ip_resolve[config_family(r)] },
 		/* Don't wait for a resolver that hangs. */
 		{ CURLOPT_QUICK_EXIT, 1 },
 		{ CURLOPT_NOSIGNAL, 1 },

@@ -65,26 +65,27 @@ struct probe_address {
 };
 
 /* As the daemon will look the name up; returns how many, 0: *error says why. */
-size_t probe_resolve(const char *host, enum family family,
+size_t probe_resolve(const struct config_relay *r,
     struct probe_address out[PROBE_ADDRESSES], const char **error);
 /* Connect to all of them at the same time, and hang up. */
-void probe_tcp(struct probe_address *address, size_t count, unsigned port,
-    int64_t wait_ms);
+void probe_tcp(const struct config_relay *r, struct probe_address *address,
+    size_t count, unsigned port, int64_t wait_ms);
 
 struct probe_tls {
 	int64_t took_ms;
 	char version[64];       /* "" : no handshake */
 	struct buf certificate; /* in words, raw; to be freed */
 };
-/* Have a look at TLS there, whatever its version and certificate, for a host
- * of this name: behind STARTTLS, with our name for EHLO; NULL: at once. */
-void probe_tls(const struct probe_address *address, const char *host,
-    const char *ehlo, int64_t wait_ms, struct probe_tls *out);
-void probe_set_port(struct probe_address *address, unsigned port);
+/* Have a look at TLS there, whatever its version and certificate: behind
+ * STARTTLS, with our name for EHLO; NULL: at once. */
+void probe_tls(const struct config_relay *r,
+    const struct probe_address *address, const char *ehlo, int64_t wait_ms,
+    struct probe_tls *out);
 
 /* ---- relayctl_session.c: the connection as the daemon makes it ---- */
 
-/* From the greeting to MAIL with each sender, and QUIT. */
+/* From the greeting to MAIL with each sender, and QUIT.  address: one that
+ * takes connections; NULL: only a proxy knows. */
 void session_walk(struct walk *w, const struct probe_address *address,
     const struct strings *senders);
 int64_t walk_wait_ms(const struct config_relay *r); /* for one's own probes */

@@ -73,7 +73,7 @@ dns_cause(const struct config_relay *r)
 {
 	struct strings found = { NULL, 0 };
 	enum dns_result result = dns_query(r->host,
-	    r->family == FAMILY_IPV6 ? DNS_AAAA : DNS_A, &found);
+	    config_family(r) == FAMILY_IPV6 ? DNS_AAAA : DNS_A, &found);
 
 	strings_free(&found);
 	switch (result) {
@@ -96,9 +96,7 @@ check_dns(struct walk *w, struct probe_address address[PROBE_ADDRESSES])
 	struct buf text = { NULL, 0, 0 };
 	int64_t begun = walk_now_ms();
 	const char *error = NULL;
-	size_t i,
-	    count = probe_resolve(w->relay->host, w->relay->family, address,
-		&error);
+	size_t i, count = probe_resolve(w->relay, address, &error);
 
 	for (i = 0; i < count; i++)
 		buf_printf(&text, "%s%s", i == 0 ? "" : ", ", address[i].text);
@@ -168,7 +166,7 @@ check_ports(struct walk *w, struct probe_address *address, size_t count)
 	for (i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
 		if (ports[i] == r->port)
 			continue;
-		probe_tcp(other, count, ports[i], walk_wait_ms(r) / 2);
+		probe_tcp(r, other, count, ports[i], walk_wait_ms(r) / 2);
 		(void)count_family(other, count, AF_INET, &open4);
 		(void)count_family(other, count, AF_INET6, &open6);
 		if (open4 + open6 > 0)
@@ -197,7 +195,8 @@ check_tcp(struct walk *w, struct probe_address *address, size_t count)
 	const struct probe_address *open = NULL;
 	size_t i;
 
-	probe_tcp(address, count, w->relay->port, walk_wait_ms(w->relay));
+	probe_tcp(w->relay, address, count, w->relay->port,
+	    walk_wait_ms(w->relay));
 	for (i = 0; i < count; i++)
 		if (address[i].error == 0 && open == NULL)
 			open = &address[i];
@@ -218,6 +217,33 @@ check_tcp(struct walk *w, struct probe_address *address, size_t count)
 		buf_free(&text);
 	}
 	return open;
+}
+
+/* ---- the relayhost ---- */
+
+static void
+check_directly(struct walk *w, const struct strings *senders)
+{
+	struct probe_address address[PROBE_ADDRESSES];
+	size_t count = check_dns(w, address);
+	const struct probe_address *open =
+	    count > 0 ? check_tcp(w, address, count) : NULL;
+
+	if (open != NULL)
+		session_walk(w, open, senders);
+}
+
+/* Where a proxy is, there may be no other way. */
+static void
+check_through_proxy(struct walk *w, const struct strings *senders)
+{
+	static const char *const steps[] = { "dns", "tcp" };
+	size_t i;
+
+	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		walk_step(w, steps[i], STEP_UNKNOWN, 0,
+		    SPAN("left to the proxy"));
+	session_walk(w, NULL, senders);
 }
 
 /* ---- senders ---- */
@@ -266,21 +292,17 @@ static bool
 walk_relay(const struct online *o, const struct config_relay *r)
 {
 	struct walk w = { .config = o->config, .relay = r, .json = o->json };
-	struct probe_address address[PROBE_ADDRESSES];
-	const struct probe_address *open = NULL;
 	struct strings senders = { NULL, 0 };
-	size_t count;
 	bool good;
 
 	walk_begin(&w);
 	list_senders(&w, &senders);
 	if (check_files(&w)) {
-		count = check_dns(&w, address);
-		if (count > 0)
-			open = check_tcp(&w, address, count);
+		if (r->proxy[0] == '\0')
+			check_directly(&w, &senders);
+		else
+			check_through_proxy(&w, &senders);
 	}
-	if (open != NULL)
-		session_walk(&w, open, &senders);
 	if (senders.count == 0)
 		walk_step(&w, "mail", STEP_UNKNOWN, 0,
 		    SPAN("no sender is configured (from)"));

@@ -22,7 +22,7 @@
 /* ---- names ---- */
 
 size_t
-probe_resolve(const char *host, enum family family,
+probe_resolve(const struct config_relay *r,
     struct probe_address out[PROBE_ADDRESSES], const char **error)
 {
 	static const int families[] = {
@@ -30,7 +30,7 @@ probe_resolve(const char *host, enum family family,
 		[FAMILY_IPV4] = AF_INET,
 		[FAMILY_IPV6] = AF_INET6,
 	};
-	const struct addrinfo hints = { .ai_family = families[family],
+	const struct addrinfo hints = { .ai_family = families[config_family(r)],
 		.ai_socktype = SOCK_STREAM };
 	struct addrinfo *list, *ai;
 	size_t count = 0;
@@ -38,7 +38,7 @@ probe_resolve(const char *host, enum family family,
 
 	/* libc would ask for half a minute. */
 	(void)setenv("RES_OPTIONS", "timeout:3 attempts:1", 1);
-	result = getaddrinfo(host, NULL, &hints, &list);
+	result = getaddrinfo(r->host, NULL, &hints, &list);
 	if (result != 0) {
 		*error = gai_strerror(result);
 		return 0;
@@ -59,8 +59,8 @@ probe_resolve(const char *host, enum family family,
 	return count;
 }
 
-void
-probe_set_port(struct probe_address *address, unsigned port)
+static void
+set_port(struct probe_address *address, unsigned port)
 {
 	if (address->name.any.sa_family == AF_INET6)
 		address->name.v6.sin6_port = htons((uint16_t)port);
@@ -68,19 +68,38 @@ probe_set_port(struct probe_address *address, unsigned port)
 		address->name.v4.sin_port = htons((uint16_t)port);
 }
 
+static socklen_t
+name_len(const struct probe_address *a)
+{
+	return a->name.any.sa_family == AF_INET6 ? sizeof(a->name.v6)
+						 : sizeof(a->name.v4);
+}
+
 /* ---- TCP ---- */
+
+/* One that is not of this machine is for the daemon's connector to tell. */
+static void
+bind_source(int fd, int family, const char *source)
+{
+	struct probe_address from = { .error = 0 };
+	void *at = family == AF_INET6 ? (void *)&from.name.v6.sin6_addr
+				      : (void *)&from.name.v4.sin_addr;
+
+	from.name.any.sa_family = (sa_family_t)family;
+	if (inet_pton(family, source, at) == 1)
+		(void)bind(fd, &from.name.any, name_len(&from));
+}
 
 /* -1: errno. */
 static int
-begin_connect(const struct probe_address *a)
+begin_connect(const struct config_relay *r, const struct probe_address *a)
 {
-	bool ipv6 = a->name.any.sa_family == AF_INET6;
-	int fd = socket(a->name.any.sa_family,
-	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int family = a->name.any.sa_family;
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	if (fd != -1 &&
-	    connect(fd, &a->name.any,
-		ipv6 ? sizeof(a->name.v6) : sizeof(a->name.v4)) == -1 &&
+	if (fd != -1)
+		bind_source(fd, family, r->source);
+	if (fd != -1 && connect(fd, &a->name.any, name_len(a)) == -1 &&
 	    errno != EINPROGRESS)
 		fd_close(&fd);
 	return fd;
@@ -119,19 +138,19 @@ note_answers(struct probe_address *address, struct pollfd *p, size_t count,
 }
 
 void
-probe_tcp(struct probe_address *address, size_t count, unsigned port,
-    int64_t wait_ms)
+probe_tcp(const struct config_relay *r, struct probe_address *address,
+    size_t count, unsigned port, int64_t wait_ms)
 {
 	struct pollfd p[PROBE_ADDRESSES];
 	int64_t begun = walk_now_ms(), left;
 	size_t i, waiting = 0;
 
 	for (i = 0; i < count; i++) {
-		probe_set_port(&address[i], port);
+		set_port(&address[i], port);
 		address[i].error = ETIMEDOUT;
 		address[i].took_ms = wait_ms;
-		p[i] =
-		    (struct pollfd){ begin_connect(&address[i]), POLLOUT, 0 };
+		p[i] = (struct pollfd){ begin_connect(r, &address[i]), POLLOUT,
+			0 };
 		if (p[i].fd == -1) {
 			address[i].error = errno;
 			address[i].took_ms = 0;
@@ -338,7 +357,7 @@ make_ssl(SSL_CTX *context, int fd, const char *host)
 }
 
 void
-probe_tls(const struct probe_address *address, const char *host,
+probe_tls(const struct config_relay *r, const struct probe_address *address,
     const char *ehlo, int64_t wait_ms, struct probe_tls *out)
 {
 	struct dialogue d = { .until_ms = walk_now_ms() + wait_ms };
@@ -347,10 +366,10 @@ probe_tls(const struct probe_address *address, const char *host,
 	int64_t begun;
 
 	*out = (struct probe_tls){ .took_ms = 0 };
-	d.fd = begin_connect(address);
+	d.fd = begin_connect(r, address);
 	if (d.fd != -1 && wait_for(&d, POLLOUT) && connect_error(d.fd) == 0 &&
 	    (ehlo == NULL || ask_starttls(&d, ehlo)))
-		ssl = make_ssl(context, d.fd, host);
+		ssl = make_ssl(context, d.fd, r->host);
 	begun = walk_now_ms();
 	if (ssl != NULL && handshake(&d, ssl))
 		describe(ssl, out);

@@ -24,7 +24,7 @@ struct session {
 	struct walk *walk;
 	struct loop *loop;
 	struct conn *conn;
-	const struct probe_address *address;
+	const struct probe_address *address; /* NULL: behind a proxy */
 	const struct strings *senders;
 	struct heard heard[HEARD_MAX];
 	size_t heard_count;
@@ -278,8 +278,9 @@ refine(struct session *s)
 		(h != NULL && strstr(buf_text(&h->words), "XXXX") != NULL)))
 		advice = advice_named("starttls-stripped");
 	if ((s->fault.kind == FAULT_TIMEOUT || s->fault.kind == FAULT_LOST) &&
-	    r->tls != TLS_IMPLICIT && s->heard_count == 0) {
-		probe_tls(s->address, r->host, NULL, walk_wait_ms(r), &tls);
+	    r->tls != TLS_IMPLICIT && s->heard_count == 0 &&
+	    s->address != NULL) {
+		probe_tls(r, s->address, NULL, walk_wait_ms(r), &tls);
 		if (tls.version[0] != '\0')
 			advice = advice_named("tls-implicit-port");
 		buf_free(&tls.certificate);
@@ -326,13 +327,14 @@ show_tls(struct session *s)
 	const struct walk *w = s->walk;
 	bool implicit = w->relay->tls == TLS_IMPLICIT, good;
 	const struct heard *h = find_heard(s, "starttls");
-	struct probe_tls tls;
+	struct probe_tls tls = { .took_ms = 0 };
 
 	if (!implicit && (h == NULL || h->words.data[0] != '2'))
 		return true;
-	probe_tls(s->address, w->relay->host,
-	    implicit ? NULL : w->config->hostname, walk_wait_ms(w->relay),
-	    &tls);
+	if (s->address != NULL)
+		probe_tls(w->relay, s->address,
+		    implicit ? NULL : w->config->hostname,
+		    walk_wait_ms(w->relay), &tls);
 	good = show(s, "tls", tls.took_ms,
 	    s->ready ? span_of(conn_tls(s->conn)) : span_of(tls.version),
 	    span_of(tls.version));

@@ -21,10 +21,11 @@ def _pass_on(source, target):
 
 class Proxy:
     """Listens on a port that the kernel chose.  asked: the (host, port)
-    that it was to connect to; refuse: it does not."""
+    that it was to connect to, or does to target; refuse: it does not."""
 
-    def __init__(self, kind):
+    def __init__(self, kind, target=None):
         self.kind, self.asked, self.refuse = kind, [], False
+        self.target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -76,7 +77,7 @@ class Proxy:
             if self.refuse:
                 stream.write(bad)
                 return
-            with socket.create_connection(target) as server:
+            with socket.create_connection(self.target or target) as server:
                 stream.write(good)
                 threading.Thread(target=_pass_on, args=(server, client),
                                  daemon=True).start()

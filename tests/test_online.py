@@ -16,6 +16,7 @@ from conftest import make_directory
 from dns_server import DnsServer
 from harness import HERE, PASSWORD, USER, Daemon
 from network import BlackHole, inside
+from proxy import Proxy
 from relayhost import Authority, Relayhost
 
 pytestmark = pytest.mark.root
@@ -75,7 +76,7 @@ def talker(words):
 def examine(directory, authority, *, records=None, dns="", serve=True,
             others=(), fault=None, relay=None, top=None, prepare=None, **host):
     """Look at a relayhost there; returns exit status, the object of --json,
-    the text for people, and the commands that came.
+    the text for people, and the sessions at the relayhost.
 
     records  the zone; dns: the name server's mode, None: there is none
     serve    the relayhost runs; others: what else does, made by calls
@@ -108,8 +109,7 @@ def examine(directory, authority, *, records=None, dns="", serve=True,
             assert machine.returncode == people.returncode, people.stdout
             assert not server.messages
             found, = json.loads(machine.stdout)
-            return (machine.returncode, found, people.stdout,
-                    [one.commands for one in server.sessions])
+            return machine.returncode, found, people.stdout, server.sessions
 
     return inside(directory, look)
 
@@ -307,7 +307,7 @@ def test_the_first_cause_is_named(directory, authority, broken):
 
 
 def test_all_is_well(directory, authority):
-    status, found, text, commands = examine(
+    status, found, text, sessions = examine(
         directory, authority,
         relay={"senders": ["other@sender.test", "*@wild.test", FROM, "*"]})
     assert status == 0 and found["cause"] is None, text
@@ -326,6 +326,7 @@ def test_all_is_well(directory, authority):
                         said["certificate"])
     assert SPF in said["spf"] and DMARC in said["dmarc"]
     # Each sender is tried, and nothing sent.
+    commands = [one.commands for one in sessions]
     asked = [verb for verb in sum(commands, []) if verb.startswith("MAIL")]
     assert asked == [f"MAIL FROM:<{FROM}>",
                      "MAIL FROM:<other@sender.test>"] * 2
@@ -340,6 +341,62 @@ def test_implicit_tls(directory, authority):
     assert status == 0 and found["cause"] is None, text
     names = [step["step"] for step in found["steps"]]
     assert names.index("certificate") < names.index("greeting")
+
+
+def behind(refuse=False):
+    """The relayhost is known to, and reached by, a proxy only."""
+    made = []
+
+    def start():
+        made.append(Proxy("http", (ADDRESS, 587)))
+        made[0].refuse = refuse
+        return made[0]
+
+    def prepare(daemon):
+        daemon.relay["proxy"] = f"http://127.0.0.1:{made[0].port}"
+        daemon.write_config()
+
+    return {"records": zone((NAME, "A")), "others": [start],
+            "prepare": prepare}
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+def test_dns_and_tcp_are_left_to_a_proxy(directory, authority, tls):
+    status, found, text, _ = examine(directory, authority, tls=tls,
+                                     relay={"tls": tls}, **behind())
+    assert status == 0 and found["cause"] is None, text
+    steps = {step["step"]: step for step in found["steps"]}
+    for name in ("dns", "tcp"):
+        assert steps[name]["state"] == "unknown"
+        assert steps[name]["text"] == "left to the proxy"
+    assert steps["tls"]["text"].startswith("TLSv1.3")
+    assert "certificate" not in steps, "it is not looked at the direct way"
+    assert steps["auth"]["state"] == steps["mail"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("scene, step, cause, words", [
+    (behind(refuse=True), "tcp", "connect", "the proxy does not connect"),
+    ({**behind(), "certificate": "expired"}, "certificate",
+     "certificate-expired", "expired"),
+    ({**behind(), "tls": "implicit", "relay": BRIEF}, "greeting", "slow",
+     "timed out")])
+def test_what_is_wrong_behind_a_proxy(directory, authority, scene, step,
+                                      cause, words):
+    status, found, text, _ = examine(directory, authority, **scene)
+    assert (status, found["step"], found["cause"]) == (1, step, cause), text
+    wrong, = (one for one in found["steps"] if one["state"] == "wrong")
+    assert words in wrong["text"] and "it has" not in wrong["text"]
+
+
+def test_the_probes_come_from_source(directory, authority):
+    """So the family is that of source, and what it can't reach is known."""
+    status, found, text, sessions = examine(
+        directory, authority, relay={"source": "127.0.0.9"},
+        records=sender_zone("AAAA", NAME, "2001:db8::1"))
+    assert status == 0 and not warnings(found), text
+    dns, = (step for step in found["steps"] if step["step"] == "dns")
+    assert dns["text"] == ADDRESS
+    assert {one.address[0] for one in sessions} == {"127.0.0.9"}
 
 
 @pytest.mark.parametrize("kind, dead, cause, line", [
