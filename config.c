@@ -336,31 +336,6 @@ config_hold(struct config *c)
 	return c;
 }
 
-static void
-free_relay(struct config_relay *r)
-{
-	if (r->password != NULL)
-		explicit_bzero(r->password, strlen(r->password));
-	free(r->name);
-	free(r->host);
-	free(r->preset);
-	free(r->region);
-	free(r->maildir);
-	strings_free(&r->senders);
-	free(r->tls_ca_file);
-	free(r->tls_pin);
-	free(r->tls_cert);
-	free(r->tls_key);
-	free(r->source);
-	free(r->proxy);
-	free(r->null_sender);
-	free(r->user);
-	free(r->password);
-	free(r->password_file);
-	free(r->password_credential);
-	free(r->password_command);
-}
-
 void
 config_release(struct config *c)
 {
@@ -369,32 +344,18 @@ config_release(struct config *c)
 	if (c == NULL || --c->references > 0)
 		return;
 	for (i = 0; i < c->listen_count; i++) {
+		config_free_values(config_listen_keys, &c->listen[i]);
 		free(c->listen[i].address);
-		strings_free(&c->listen[i].allow);
 	}
-	for (i = 0; i < c->relay_count; i++)
-		free_relay(&c->relay[i]);
+	for (i = 0; i < c->relay_count; i++) {
+		config_free_values(config_relay_keys, &c->relay[i]);
+		free(c->relay[i].name);
+	}
+	config_free_values(config_global_keys, c);
+	address_map_free(c->masquerade_map);
 	free(c->listen);
 	free(c->relay);
-	strings_free(&c->local_names);
 	free(c->path);
-	free(c->hostname);
-	free(c->origin);
-	free(c->aliases);
-	free(c->local_to);
-	free(c->metrics);
-	free(c->spool);
-	free(c->user);
-	free(c->control);
-	free(c->from);
-	strings_free(&c->masquerade);
-	address_map_free(c->masquerade_map);
-	free(c->redirect);
-	free(c->bounce_to);
-	free(c->postmaster);
-	strings_free(&c->allow_recipients);
-	strings_free(&c->header_add);
-	free(c->retry);
 	free(c);
 }
 

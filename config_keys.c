@@ -552,3 +552,22 @@ config_set_preset(struct config_relay *relay, const char *name)
 	}
 	buf_free(&unused);
 }
+
+void
+config_free_values(const struct config_key *keys, void *base)
+{
+	for (; keys->name != NULL; keys++) {
+		void *field = (char *)base + keys->field;
+		char *text;
+
+		if (keys->kind == KEY_LIST)
+			strings_free(field);
+		if (keys->kind != KEY_TEXT && keys->kind != KEY_SECRET &&
+		    keys->kind != KEY_DURATIONS)
+			continue;
+		memcpy(&text, field, sizeof(text));
+		if (keys->kind == KEY_SECRET && text != NULL)
+			explicit_bzero(text, strlen(text));
+		free(text);
+	}
+}

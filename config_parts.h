@@ -155,6 +155,8 @@ int config_key_set(const struct config_key *key, void *base,
 void config_set_defaults(const struct config_key *keys, void *base);
 /* Store what a preset says; NULL or an unknown name is fine. */
 void config_set_preset(struct config_relay *relay, const char *name);
+/* Free what the rows have stored; secrets are wiped. */
+void config_free_values(const struct config_key *keys, void *base);
 /* 90 seconds as "90s", 3600 as "1h", 1500 octets as "1500". */
 void config_add_amount(struct buf *out, enum key_kind kind, uint64_t value);
 /* A value in quotes, as it must be written. */

@@ -158,31 +158,6 @@ add_value(struct buf *out, const struct config_key *key, const void *base)
 
 /* ---- defaults, to compare with ---- */
 
-static void
-release(void *field)
-{
-	void *value;
-
-	memcpy(&value, field, sizeof(value));
-	free(value);
-	memset(field, 0, sizeof(value));
-}
-
-static void
-free_values(const struct config_key *keys, void *base)
-{
-	for (; keys->name != NULL; keys++) {
-		void *field = (char *)base + keys->field;
-
-		if (keys->kind == KEY_LIST)
-			strings_free(field);
-		else if (keys->kind == KEY_TEXT || keys->kind == KEY_SECRET ||
-		    keys->kind == KEY_DURATIONS)
-			release(field);
-	}
-	free(base);
-}
-
 static void *
 relay_defaults(const struct config_relay *relay)
 {
@@ -307,7 +282,8 @@ show_entries(struct showing *s, const char *name, size_t section,
 			buf_add_char(s->out, '\n');
 		}
 	}
-	free_values(config_section_keys(name), defaults);
+	config_free_values(config_section_keys(name), defaults);
+	free(defaults);
 }
 
 /* The n-th section of a kind in the scan; SCAN_GLOBAL: written nowhere. */
