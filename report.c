@@ -444,14 +444,8 @@ report_refusal(const struct report_source *s)
 	    : "the spool has less than min_free_space left";
 }
 
-static bool
-is_accepting(const struct report_source *s)
-{
-	return report_refusal(s) == NULL;
-}
-
 static void
-status_json(const struct report_source *s, struct buf *out)
+status_json(const struct report_source *s, const char *refusal, struct buf *out)
 {
 	struct strings listeners = { NULL, 0 };
 	struct sched_relay_status r;
@@ -464,7 +458,7 @@ status_json(const struct report_source *s, struct buf *out)
 	    "{\"running\": true,\n\"version\": \"%s\",\n"
 	    "\"pid\": %ld,\n\"accepting\": %s,\n\"flowing\": %s,\n"
 	    "\"listeners\": [",
-	    RELAYD_VERSION, (long)getpid(), is_accepting(s) ? "true" : "false",
+	    RELAYD_VERSION, (long)getpid(), refusal == NULL ? "true" : "false",
 	    report_is_flowing(s->sched) ? "true" : "false");
 	for (i = 0; i < listeners.count; i++) {
 		buf_add_text(out, i == 0 ? "" : ", ");
@@ -487,7 +481,7 @@ status_json(const struct report_source *s, struct buf *out)
 }
 
 static void
-status_text(const struct report_source *s, struct buf *out)
+status_text(const struct report_source *s, const char *refusal, struct buf *out)
 {
 	struct strings listeners = { NULL, 0 };
 	struct sched_relay_status r;
@@ -498,9 +492,8 @@ status_text(const struct report_source *s, struct buf *out)
 	submit_status(s->submit, &submit);
 	buf_printf(out, "relayd %s is running (pid %ld)\n", RELAYD_VERSION,
 	    (long)getpid());
-	if (!is_accepting(s))
-		buf_printf(out, "mail is not accepted: %s\n",
-		    report_refusal(s));
+	if (refusal != NULL)
+		buf_printf(out, "mail is not accepted: %s\n", refusal);
 	buf_add_text(out,
 	    report_is_flowing(s->sched)
 		? "mail is flowing\n"
@@ -521,12 +514,13 @@ status_text(const struct report_source *s, struct buf *out)
 bool
 report_status(const struct report_source *s, bool json, struct buf *out)
 {
+	const char *refusal = report_refusal(s);
 	size_t paused;
 
 	if (json)
-		status_json(s, out);
+		status_json(s, refusal, out);
 	else
-		status_text(s, out);
+		status_text(s, refusal, out);
 	(void)count_relays(s->sched, &paused);
-	return paused == 0 && s->counts.failed == 0 && is_accepting(s);
+	return paused == 0 && s->counts.failed == 0 && refusal == NULL;
 }
