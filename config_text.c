@@ -68,14 +68,35 @@ config_check_directory(struct span value)
 			      : config_check_path(value);
 }
 
+/* "HOST:PORT" and "[HOST]:PORT": which one, without the brackets. */
+struct endpoint {
+	struct span host;
+	bool bracketed;
+	uint64_t port;
+};
+
+static bool
+parse_endpoint(struct span value, struct endpoint *out)
+{
+	const char *colon = memrchr(value.data, ':', value.len);
+	struct span host;
+
+	if (colon == NULL)
+		return false;
+	host = span_first(value, (size_t)(colon - value.data));
+	out->bracketed =
+	    host.len > 2 && *host.data == '[' && host.data[host.len - 1] == ']';
+	out->host = out->bracketed
+	    ? span_first(span_from(host, 1), host.len - 2)
+	    : host;
+	return parse_number(span_from(value, host.len + 1), 65535, &out->port);
+}
+
 const char *
 config_check_listen(struct span value)
 {
 	enum { UNIX_PATH_MAX = 107 }; /* unix(7) */
-	struct span host, port;
-	const char *colon = memrchr(value.data, ':', value.len);
-	uint64_t number;
-	bool bracketed;
+	struct endpoint e;
 
 	if (span_starts_nocase(value, SPAN("unix:"))) {
 		struct span path = span_from(value, SPAN("unix:").len);
@@ -84,15 +105,8 @@ config_check_listen(struct span value)
 		    ? "is too long a path (at most 107 octets)"
 		    : config_check_path(path);
 	}
-	host =
-	    span_first(value, colon == NULL ? 0 : (size_t)(colon - value.data));
-	port = span_from(value, host.len + 1);
-	bracketed =
-	    host.len > 2 && *host.data == '[' && host.data[host.len - 1] == ']';
-	if (bracketed)
-		host = span_first(span_from(host, 1), host.len - 2);
-	if (!parse_number(port, 65535, &number) ||
-	    !is_ip(host, bracketed ? AF_INET6 : AF_INET))
+	if (!parse_endpoint(value, &e) ||
+	    !is_ip(e.host, e.bracketed ? AF_INET6 : AF_INET))
 		return "must be \"ADDRESS:PORT\", \"[ADDRESS]:PORT\" or "
 		       "\"unix:/PATH\"";
 	return NULL;
@@ -196,29 +210,19 @@ config_check_proxy(struct span value)
 {
 	static const char *const schemes[] = { "socks5://", "socks5h://",
 		"http://" };
-	struct span host = SPAN(""), port;
-	const char *colon;
-	uint64_t number = 0;
+	struct span rest = SPAN("");
+	struct endpoint e;
 	size_t i;
 
 	for (i = 0; i < sizeof(schemes) / sizeof(*schemes); i++)
 		if (span_equal(span_first(value, strlen(schemes[i])),
 			span_of(schemes[i])))
-			host = span_from(value, strlen(schemes[i]));
-	if (memchr(host.data, '@', host.len) != NULL)
+			rest = span_from(value, strlen(schemes[i]));
+	if (memchr(rest.data, '@', rest.len) != NULL)
 		return "has a login, which is not in this version";
-	colon = memrchr(host.data, ':', host.len);
-	if (colon != NULL) {
-		port = span_from(host, (size_t)(colon - host.data) + 1);
-		host = span_first(host, (size_t)(colon - host.data));
-		if (!parse_number(port, 65535, &number))
-			number = 0;
-	}
-	if (host.len > 2 && *host.data == '[' &&
-	    host.data[host.len - 1] == ']' &&
-	    is_ip(span_first(span_from(host, 1), host.len - 2), AF_INET6))
-		host = SPAN("ipv6");
-	if (number == 0 || config_check_name(host) != NULL)
+	if (!parse_endpoint(rest, &e) || e.port == 0 ||
+	    (e.bracketed ? !is_ip(e.host, AF_INET6)
+			 : config_check_name(e.host) != NULL))
 		return "must be \"socks5://HOST:PORT\", "
 		       "\"socks5h://HOST:PORT\" or \"http://HOST:PORT\"";
 	return NULL;
@@ -359,29 +363,14 @@ config_check_block(struct span value)
 const char *
 config_check_metrics(struct span value)
 {
-	const char *colon = memrchr(value.data, ':', value.len);
-	struct span host = value, port;
-	struct block unused;
-	uint64_t number;
-	bool v6;
+	struct endpoint e;
 
-	if (colon == NULL)
-		host.len = 0;
-	else
-		host.len = (size_t)(colon - value.data);
-	port = span_from(value, host.len + 1);
-	v6 = host.len > 2 && host.data[0] == '[' &&
-	    host.data[host.len - 1] == ']';
-	if (v6)
-		host = span_first(span_from(host, 1), host.len - 2);
-	if (!parse_number(port, 65535, &number) ||
-	    memchr(host.data, '/', host.len) != NULL ||
-	    (memchr(host.data, ':', host.len) != NULL) != v6 ||
-	    !parse_block(host, &unused))
+	if (!parse_endpoint(value, &e) ||
+	    !is_ip(e.host, e.bracketed ? AF_INET6 : AF_INET))
 		return "must be an address and a port (\"127.0.0.1:9025\", "
 		       "\"[::1]:9025\")";
-	if (is_harmless(host) || span_equal(host, SPAN("0.0.0.0")) ||
-	    span_equal(host, SPAN("::")))
+	if (is_harmless(e.host) || span_equal(e.host, SPAN("0.0.0.0")) ||
+	    span_equal(e.host, SPAN("::")))
 		return NULL;
 	return "is no address of loopback or a private network";
 }
