@@ -72,6 +72,9 @@ struct scan {
  */
 int config_scan(const char *path, struct scan *s, struct buf *error);
 void config_scan_free(struct scan *s); /* wiped: it may hold passwords */
+/* The entry of a key in a section (its index, or SCAN_GLOBAL), or NULL. */
+const struct scan_entry *config_scan_find(const struct scan *s, size_t section,
+    const char *key);
 
 /* Append "FILE:LINE: KEY: text\n"; KEY is "port", "relay.gmail.port" ... */
 void config_report(const struct scan *s, const struct scan_entry *at,
@@ -211,7 +214,7 @@ void config_refuse(struct config_reading *r, const struct scan_entry *at,
 void config_warn(struct config_reading *r, const struct scan_entry *at,
     const char *format, ...) PRINTF_LIKE(3, 4);
 
-/* The entry of a key in a section (its index, or SCAN_GLOBAL), or NULL. */
+/* The same of a configuration being read. */
 const struct scan_entry *config_entry(const struct config_reading *r,
     size_t section, const char *name);
 /* Where to report on a key: where it is written, else at its section. */

@@ -64,15 +64,7 @@ config_explain(const struct config_reading *r, const struct scan_entry *e,
 const struct scan_entry *
 config_entry(const struct config_reading *r, size_t section, const char *name)
 {
-	size_t i;
-
-	for (i = 0; i < r->scan.entry_count; i++) {
-		const struct scan_entry *e = &r->scan.entry[i];
-
-		if (e->section == section && strcmp(e->key, name) == 0)
-			return e;
-	}
-	return NULL;
+	return config_scan_find(&r->scan, section, name);
 }
 
 struct scan_entry

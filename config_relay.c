@@ -47,22 +47,20 @@ split_host(struct span value, struct span *port)
 	return host;
 }
 
-/* Something was written, and be it that it was refused. */
-static bool
-is_given(const struct config_reading *r, size_t section, const char *key,
-    const char *value)
-{
-	const struct scan_entry *e = config_entry(r, section, key);
-
-	return *value != '\0' || (e != NULL && e->refused);
-}
-
 static bool
 is_refused(const struct config_reading *r, size_t section, const char *key)
 {
 	const struct scan_entry *e = config_entry(r, section, key);
 
 	return e != NULL && e->refused;
+}
+
+/* Something was written, and be it that it was refused. */
+static bool
+is_given(const struct config_reading *r, size_t section, const char *key,
+    const char *value)
+{
+	return *value != '\0' || is_refused(r, section, key);
 }
 
 /* The host of a preset that has one for each region ("%"). */
@@ -93,11 +91,11 @@ static void
 check_host(struct config_reading *r, struct config_relay *relay, size_t section)
 {
 	struct span port, host = split_host(span_of(relay->host), &port);
-	const struct scan_entry *e = config_entry(r, section, "host");
 	uint64_t number = 0;
 	char *copy;
 
-	if ((e != NULL && e->refused) || is_refused(r, section, "preset") ||
+	if (is_refused(r, section, "host") ||
+	    is_refused(r, section, "preset") ||
 	    is_refused(r, section, "maildir"))
 		return;
 	if (*relay->host == '\0') {

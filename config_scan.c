@@ -475,3 +475,15 @@ config_scan_free(struct scan *s)
 	buf_wipe(&s->text);
 	*s = (struct scan){ 0 };
 }
+
+const struct scan_entry *
+config_scan_find(const struct scan *s, size_t section, const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < s->entry_count; i++)
+		if (s->entry[i].section == section &&
+		    strcmp(s->entry[i].key, key) == 0)
+			return &s->entry[i];
+	return NULL;
+}

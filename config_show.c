@@ -195,18 +195,6 @@ struct showing {
 	struct buf *out;
 };
 
-static bool
-is_written(const struct showing *s, size_t section, const char *key)
-{
-	size_t i;
-
-	for (i = 0; i < s->scan.entry_count; i++)
-		if (s->scan.entry[i].section == section &&
-		    strcmp(s->scan.entry[i].key, key) == 0)
-			return true;
-	return false;
-}
-
 /* Is it to be written, for the same configuration?  What nobody wrote is a
  * default, on this host, but for a port that stands in host. */
 static bool
@@ -214,10 +202,11 @@ is_changed(const struct showing *s, size_t section,
     const struct config_key *key, const void *base, const void *defaults)
 {
 	struct buf is = { NULL, 0, 0 }, was = { NULL, 0, 0 };
-	bool changed, written = is_written(s, section, key->name);
+	bool changed,
+	    written = config_scan_find(&s->scan, section, key->name) != NULL;
 
 	if (strcmp(key->name, "port") == 0)
-		written |= is_written(s, section, "host");
+		written |= config_scan_find(&s->scan, section, "host") != NULL;
 	add_value(&is, key, base);
 	add_value(&was, key, defaults);
 	/* No local name at all is not the default. */
