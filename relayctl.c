@@ -122,7 +122,7 @@ run_status(const struct ctl *ctl, int argc, char **argv)
 		count_spool(&counts, q);
 	clock_read(&now);
 	report_stopped(q == NULL ? NULL : &counts, now.wall_ms, json, &text);
-	relayctl_print(stdout, &text);
+	relayctl_print(stdout, buf_span(&text));
 	buf_free(&text);
 	queue_close(q);
 	return STATUS_WRONG;
@@ -139,9 +139,8 @@ run_healthcheck(const struct ctl *ctl, int argc, char **argv)
 	while ((option = getopt(argc, argv, "a:")) != -1) {
 		if (option != 'a')
 			return relayctl_usage();
-		if (!parse_duration(span_of(optarg), &age))
-			return relayctl_refuse(optarg,
-			    "no duration, such as \"2h\"");
+		if (!relayctl_duration(optarg, &age))
+			return STATUS_USAGE;
 	}
 	if (optind < argc)
 		return relayctl_usage();
@@ -187,8 +186,8 @@ run_check(const struct ctl *ctl, int argc, char **argv)
 	}
 	if (argc - optind > (online ? 1 : 0) || (json && !online))
 		return relayctl_usage();
-	relayctl_print(stderr, &ctl->errors);
-	relayctl_print(stderr, &ctl->warnings);
+	relayctl_print(stderr, buf_span(&ctl->errors));
+	relayctl_print(stderr, buf_span(&ctl->warnings));
 	if (ctl->config == NULL)
 		return STATUS_WRONG;
 	if (online)
@@ -225,7 +224,7 @@ run_explain(const struct ctl *ctl, int argc, char **argv)
 		strings_add(&recipients, span_of(argv[optind]));
 	}
 	if (valid && ctl->config == NULL) {
-		relayctl_print(stderr, &ctl->errors);
+		relayctl_print(stderr, buf_span(&ctl->errors));
 		status = STATUS_WRONG;
 	} else if (valid) {
 		status =

@@ -21,7 +21,7 @@ struct ctl {
 
 /* ---- relayctl_ask.c: what the verbs have in common ---- */
 
-void relayctl_print(FILE *to, const struct buf *text);
+void relayctl_print(FILE *to, struct span text);
 int relayctl_usage(void); /* to standard error; STATUS_USAGE */
 int relayctl_help(void);
 int relayctl_refuse(const char *what, const char *why); /* STATUS_USAGE */
@@ -29,9 +29,10 @@ int relayctl_refuse(const char *what, const char *why); /* STATUS_USAGE */
 enum { LATER = 'L' }; /* the value of an option for a later version */
 /* The next option of a verb: its value, -1 at the end, '?' after a complaint. */
 int relayctl_option(int argc, char **argv, const struct option *options);
-/* Queue ids, or an address, among the arguments; false: complained. */
+/* Queue ids, an address, a duration among the arguments; false: complained. */
 bool relayctl_ids(int argc, char **argv, struct report_filter *f);
 bool relayctl_address(const char *text);
+bool relayctl_duration(const char *text, int64_t *seconds);
 
 /* The spool, where it may and is to be read without the daemon; or NULL. */
 struct queue *relayctl_spool(const struct ctl *ctl);

@@ -40,10 +40,10 @@ static const char usage_text[] =
     "  reload                            read the configuration again\n";
 
 void
-relayctl_print(FILE *to, const struct buf *text)
+relayctl_print(FILE *to, struct span text)
 {
-	if (text->len > 0)
-		(void)fwrite(text->data, 1, text->len, to);
+	if (text.len > 0)
+		(void)fwrite(text.data, 1, text.len, to);
 }
 
 int
@@ -118,7 +118,7 @@ relayctl_need_spool(const struct ctl *ctl)
 	pid_t owner;
 
 	if (ctl->config == NULL) {
-		relayctl_print(stderr, &ctl->errors);
+		relayctl_print(stderr, buf_span(&ctl->errors));
 		return NULL;
 	}
 	if (may_read(ctl->config->spool))
@@ -232,7 +232,7 @@ relayctl_print_line(void *arg, char kind, struct span text)
 	FILE *out = kind == 'o' ? stdout : stderr;
 
 	(void)arg;
-	(void)fwrite(text.data, 1, text.len, out);
+	relayctl_print(out, text);
 	(void)fflush(out);
 }
 
@@ -269,5 +269,14 @@ relayctl_address(const char *text)
 	if (smtp_address_valid(span_of(text), ADDRESS_BARE | ADDRESS_UTF8))
 		return true;
 	(void)relayctl_refuse(text, "not an address");
+	return false;
+}
+
+bool
+relayctl_duration(const char *text, int64_t *seconds)
+{
+	if (parse_duration(span_of(text), seconds))
+		return true;
+	(void)relayctl_refuse(text, "no duration, such as \"2h\"");
 	return false;
 }

@@ -30,14 +30,14 @@ relayctl_config(const struct ctl *ctl, int argc, char **argv)
 	if (argc - optind > 1)
 		return relayctl_usage();
 	if (ctl->config == NULL) {
-		relayctl_print(stderr, &ctl->errors);
+		relayctl_print(stderr, buf_span(&ctl->errors));
 		return STATUS_WRONG;
 	}
 	status = config_show(ctl->config, argv[optind], changed, &out, &error);
-	relayctl_print(stdout, &out);
+	relayctl_print(stdout, buf_span(&out));
 	if (status == -1)
 		(void)fputs("relayctl: ", stderr);
-	relayctl_print(stderr, &error);
+	relayctl_print(stderr, buf_span(&error));
 	buf_free(&out);
 	buf_free(&error);
 	return status == -1 ? STATUS_WRONG : STATUS_GOOD;
@@ -97,7 +97,7 @@ print_about(const struct draft *d, const struct buf *text)
 		size_t before =
 		    at == NULL ? rest.len : (size_t)(at - rest.data);
 
-		(void)fwrite(rest.data, 1, before, stderr);
+		relayctl_print(stderr, span_first(rest, before));
 		if (at != NULL)
 			(void)fputs(d->path, stderr);
 		rest = span_from(rest, at == NULL ? before : before + len);
@@ -182,7 +182,7 @@ set(const char *file, const char *key, const struct strings *values)
 		(void)relayctl_refuse(file, strerror(errno));
 	} else if (config_edit(d.path, key, values, &text, &error) == -1) {
 		(void)fputs("relayctl: ", stderr);
-		relayctl_print(stderr, &error);
+		relayctl_print(stderr, buf_span(&error));
 	} else {
 		ret = replace(&d, buf_span(&text));
 	}

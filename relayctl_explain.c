@@ -255,7 +255,7 @@ relayctl_explain(const struct config *config, const char *sender,
 	config_rules(config, &x.rules);
 	x.rules.aliases = aliases;
 	explain_all(&x, sender, recipients);
-	relayctl_print(stdout, &x.out);
+	relayctl_print(stdout, buf_span(&x.out));
 	buf_free(&x.out);
 	buf_free(&x.ways);
 	address_set_free(&x.recipients);

@@ -84,7 +84,7 @@ print(void *arg, const struct history_line *line)
 		line_text(line, &s->out);
 	}
 	s->any = true;
-	relayctl_print(stdout, &s->out);
+	relayctl_print(stdout, buf_span(&s->out));
 	buf_clear(&s->out);
 }
 
@@ -125,14 +125,10 @@ relayctl_history(const struct ctl *ctl, int argc, char **argv)
 			s.json = true;
 		else if (value == 't' && relayctl_address(optarg))
 			s.to = optarg;
-		else if (value == 's' &&
-		    parse_duration(span_of(optarg), &seconds))
+		else if (value == 's' && relayctl_duration(optarg, &seconds))
 			s.since_ms = seconds > now.wall_ms / 1000
 			    ? 0
 			    : now.wall_ms - seconds * 1000;
-		else if (value == 's')
-			return relayctl_refuse(optarg,
-			    "no duration, such as \"2h\"");
 		else
 			return STATUS_USAGE;
 	}

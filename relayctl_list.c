@@ -43,7 +43,7 @@ listing_line(void *arg, char kind, struct span text)
 		(void)parse_number(size, UINT64_MAX, &size_number);
 		listing_add(l, id_number, size_number);
 	} else {
-		(void)fwrite(text.data, 1, text.len, stderr);
+		relayctl_print(stderr, text);
 	}
 }
 
@@ -109,7 +109,8 @@ print_json(const struct listing *l)
 		const struct message *m = &l->message[i];
 
 		(void)fputs(i == 0 ? "\n" : ",\n", stdout);
-		(void)fwrite(l->text.data + m->at, 1, m->len - 1, stdout);
+		relayctl_print(stdout,
+		    (struct span){ l->text.data + m->at, m->len - 1 });
 	}
 	(void)fputs(l->count == 0 ? "]\n" : "\n]\n", stdout);
 }
@@ -132,7 +133,8 @@ print_text(const struct listing *l, bool failed)
 		const struct message *m = &l->message[i];
 
 		octets += m->size;
-		(void)fwrite(l->text.data + m->at, 1, m->len, stdout);
+		relayctl_print(stdout,
+		    (struct span){ l->text.data + m->at, m->len });
 	}
 	(void)printf("-- %" PRIu64 " Kbytes in %zu Request%s.\n",
 	    (octets + 1023) / 1024, l->count, l->count == 1 ? "" : "s");

@@ -67,20 +67,13 @@ relayctl_flush(const struct ctl *ctl, int argc, char **argv)
 static bool
 choice_valid(int option, const char *value)
 {
-	struct span s = span_of(value);
 	int64_t seconds;
 
-	if (option == 'o' && !parse_duration(s, &seconds)) {
-		(void)relayctl_refuse(value, "no duration, such as \"2h\"");
-		return false;
-	}
-	if (option == 'o' ||
-	    (option == 's' && (s.len == 0 || span_equal(s, SPAN("<>")))))
+	if (option == 'o')
+		return relayctl_duration(value, &seconds);
+	if (option == 's' && (*value == '\0' || strcmp(value, "<>") == 0))
 		return true;
-	if (smtp_address_valid(s, ADDRESS_BARE | ADDRESS_UTF8))
-		return true;
-	(void)relayctl_refuse(value, "not an address");
-	return false;
+	return relayctl_address(value);
 }
 
 int

@@ -129,10 +129,10 @@ print_content(struct entry *e, bool terminal)
 		if (terminal) {
 			buf_drop(&text,
 			    add_visible(&shown, buf_span(&text), n <= 0));
-			relayctl_print(stdout, &shown);
+			relayctl_print(stdout, buf_span(&shown));
 			buf_clear(&shown);
 		} else {
-			relayctl_print(stdout, &text);
+			relayctl_print(stdout, buf_span(&text));
 			buf_clear(&text);
 		}
 	} while (n > 0 && ferror(stdout) == 0);
@@ -175,7 +175,7 @@ relayctl_show(const struct ctl *ctl, int argc, char **argv)
 		status = complain(argv[1]);
 	} else {
 		add_envelope(&envelope, e, place);
-		relayctl_print(stdout, &envelope);
+		relayctl_print(stdout, buf_span(&envelope));
 		if (print_content(e, isatty(STDOUT_FILENO) == 1) == -1)
 			status = complain(argv[1]);
 	}

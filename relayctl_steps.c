@@ -157,7 +157,7 @@ print_json(const struct walk *w)
 		buf_add_char(&out, '}');
 	}
 	buf_add_text(&out, "]}");
-	relayctl_print(stdout, &out);
+	relayctl_print(stdout, buf_span(&out));
 	buf_free(&out);
 }
 
