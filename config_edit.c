@@ -226,20 +226,18 @@ static void
 add_values(struct buf *out, const struct config_key *row,
     const struct strings *values)
 {
+	struct strings list = { NULL, 0 };
 	size_t i;
 
 	if (row->kind != KEY_LIST && row->kind != KEY_DURATIONS) {
 		add_one(out, row, span_of(values->item[0]));
 		return;
 	}
-	buf_add_char(out, '{');
-	for (i = 0; i < values->count; i++) {
-		if (*values->item[i] == '\0') /* the empty list is one "" */
-			continue;
-		buf_add_text(out, i == 0 ? "" : ", ");
-		config_add_quoted(out, span_of(values->item[i]));
-	}
-	buf_add_char(out, '}');
+	for (i = 0; i < values->count; i++)
+		if (*values->item[i] != '\0') /* the empty list is one "" */
+			strings_add(&list, span_of(values->item[i]));
+	config_add_list(out, &list);
+	strings_free(&list);
 }
 
 /* The beginning of the line that at is in, if only blanks are before it

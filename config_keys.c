@@ -275,6 +275,19 @@ config_add_quoted(struct buf *out, struct span value)
 	buf_add_char(out, '"');
 }
 
+void
+config_add_list(struct buf *out, const struct strings *list)
+{
+	size_t i;
+
+	buf_add_char(out, '{');
+	for (i = 0; i < list->count; i++) {
+		buf_add_text(out, i == 0 ? "" : ", ");
+		config_add_quoted(out, span_of(list->item[i]));
+	}
+	buf_add_char(out, '}');
+}
+
 /* A number, size or duration within the range of its key. */
 static bool
 parse_amount(const struct config_key *key, struct span value, uint64_t *amount)

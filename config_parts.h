@@ -164,6 +164,7 @@ void config_free_values(const struct config_key *keys, void *base);
 void config_add_amount(struct buf *out, enum key_kind kind, uint64_t value);
 /* A value in quotes, as it must be written. */
 void config_add_quoted(struct buf *out, struct span value);
+void config_add_list(struct buf *out, const struct strings *list);
 
 /* ---- config_host.c, config_secret.c ---------------------------------------- */
 

@@ -71,19 +71,6 @@ add_rate(struct buf *out, double per_second)
 }
 
 static void
-add_list(struct buf *out, const struct strings *list)
-{
-	size_t i;
-
-	buf_add_char(out, '{');
-	for (i = 0; i < list->count; i++) {
-		buf_add_text(out, i == 0 ? "" : ", ");
-		config_add_quoted(out, span_of(list->item[i]));
-	}
-	buf_add_char(out, '}');
-}
-
-static void
 add_durations(struct buf *out, const struct config *c)
 {
 	size_t i;
@@ -126,7 +113,7 @@ add_value(struct buf *out, const struct config_key *key, const void *base)
 		add_text(out, key, *(char *const *)field);
 		break;
 	case KEY_LIST:
-		add_list(out, field);
+		config_add_list(out, field);
 		break;
 	case KEY_WORD:
 		if (key->size == 0) /* nothing but the default can be */

@@ -130,6 +130,8 @@ only_the_key_changes(void **state)
 		    "header_add = {\"X: a, b\", \"Y: c\"}" },
 		{ "header_add = { 'X: y' }", "header_add", "",
 		    "header_add = {}" },
+		{ "header_add = {}", "header_add", "|Y: c|",
+		    "header_add = {\"Y: c\"}" },
 		{ "from='x' from='y'", "from", "z", "from=\"z\" from='y'" },
 		{ "from = x", "from", "a\"b\\c$d${e}",
 		    "from = \"a\\\"b\\\\c\\$d\\${e}\"" },
