@@ -74,16 +74,23 @@ conn_recv(struct conn *c, void *data, size_t size)
 
 /* ---- the end of the set-up ---- */
 
-/* Nothing more is said to the relayhost once there is a fault. */
+/* Wait for nothing more, and say nothing more to the relayhost. */
 static void
-fail(struct conn *c)
+stop(struct conn *c)
 {
 	loop_timer_clear(c->connector->loop, &c->deadline);
+	/* First, as libcurl may watch and unwatch it once more. */
 	loop_unwatch(c->connector->loop, c->fd);
 	connector_stop(c->connector, &c->handle);
 	helper_cancel(c->command);
 	c->command = NULL;
 	auth_wipe(&c->auth);
+}
+
+static void
+fail(struct conn *c)
+{
+	stop(c);
 	c->handlers.failed(c->arg, &c->setup.fault);
 }
 
@@ -483,13 +490,8 @@ conn_close(struct conn *c)
 {
 	if (c == NULL)
 		return;
-	loop_timer_clear(c->connector->loop, &c->deadline);
-	/* First, as libcurl may watch and unwatch it once more. */
-	loop_unwatch(c->connector->loop, c->fd);
-	connector_stop(c->connector, &c->handle);
+	stop(c);
 	curl_easy_cleanup(c->handle.easy);
-	helper_cancel(c->command);
-	auth_wipe(&c->auth);
 	buf_free(&c->in);
 	free(c->setup.peer);
 	free(c->tls);
