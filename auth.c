@@ -11,7 +11,7 @@
 
 enum {
 	COMMAND_LINE = 512, /* RFC 5321, 4.5.3.1.4 */
-	NONCE = 24,
+	NONCE_OCTETS = 18,  /* 24 characters */
 };
 
 /* The nth response, raw, to a challenge, into out; NULL, or what is wrong with
@@ -67,25 +67,29 @@ respond_cram_md5(struct auth *a, unsigned nth, struct span challenge,
 	    : "OpenSSL has no MD5";
 }
 
+static void
+make_nonce(struct buf *out)
+{
+	uint64_t chance[] = { random_bits(), random_bits(), random_bits() };
+
+	sasl_encode(out, (struct span){ (char *)chance, NONCE_OCTETS });
+}
+
 static const char *
 respond_scram(struct auth *a, unsigned nth, struct span challenge,
     struct buf *out)
 {
-	char nonce[NONCE + 1] = "";
-	int i;
+	struct buf nonce = { .len = 0 };
 
 	if (nth == 1)
 		return scram_final(&a->scram, buf_span(&a->password), challenge,
 		    out);
 	if (nth == 2)
 		return scram_verify(&a->scram, challenge);
-	for (i = 0; i < NONCE; i++) /* 6 bits each */
-		nonce[i] =
-		    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-		    "abcdefghijklmnopqrstuvwxyz0123456789+/"[random_bits() %
-			64];
-	scram_first(&a->scram, span_of(a->setup->relay->user), span_of(nonce),
+	make_nonce(&nonce);
+	scram_first(&a->scram, span_of(a->setup->relay->user), buf_span(&nonce),
 	    out);
+	buf_free(&nonce);
 	return NULL;
 }
 
@@ -253,11 +257,9 @@ refuse_login(struct auth *a)
 	struct buf hint = { .len = 0 };
 
 	if (s->reply.code >= 500)
-		buf_printf(&hint, "; check %s",
-		    r->auth == AUTH_EXTERNAL ? "user and tls_cert"
-					     : "user and ");
-	if (s->reply.code >= 500 && r->auth != AUTH_EXTERNAL)
-		buf_add_text(&hint, setup_password_key(r));
+		buf_printf(&hint, "; check user and %s",
+		    r->auth == AUTH_EXTERNAL ? "tls_cert"
+					     : setup_password_key(r));
 	/* Its users' passwords may be stored in a form that allows none. */
 	if (s->reply.code >= 500 && r->auth == AUTH_AUTO &&
 	    a->mechanism->mode == AUTH_SCRAM_SHA_256)
