@@ -572,6 +572,8 @@ check_end(int fd, const struct spool_head *h)
 		return "its end mark is missing";
 	if ((uint64_t)st.st_size > at + SPOOL_END + SPOOL_NOTES_MAX)
 		return "too much follows its end mark";
+	if ((uint64_t)st.st_size == at + SPOOL_END)
+		return NULL;
 	got = spool_read_at(fd, &next, 1, at + SPOOL_END);
 	if (got == 1 && memchr("nw", next, 3) == NULL) /* NUL: torn */
 		return "something follows its end mark";
