@@ -21,7 +21,7 @@ enum { MARKS_MAX = 64 }; /* descriptors that may wait for their sync */
 
 /* ---- files that may not be ours ---- */
 
-/* NULL, or what a file that is ours is not. */
+/* "", or what a file that is ours is not. */
 static const char *
 what_is_wrong(const struct queue *q, const struct stat *st)
 {
@@ -37,7 +37,7 @@ what_is_wrong(const struct queue *q, const struct stat *st)
 		return "its owner may not read and write it";
 	if (st->st_nlink != 1)
 		return "it has another name somewhere (a hard link)";
-	return NULL;
+	return "";
 }
 
 /* Looked at before it is opened, which alone sets some devices going. */
@@ -52,16 +52,16 @@ spool_open(const struct queue *q, enum queue_place place, const char *name,
 	if (fstatat(q->place[place], name, &st, AT_SYMLINK_NOFOLLOW) == -1)
 		return -1;
 	*why = what_is_wrong(q, &st);
-	if (*why != NULL)
+	if (**why != '\0')
 		return -1;
-	*why = "";
 	fd = openat(q->place[place], name,
 	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd == -1)
 		return -1;
-	if (fstat(fd, &st) == 0 && (*why = what_is_wrong(q, &st)) == NULL) {
-		*why = "";
-		return fd;
+	if (fstat(fd, &st) == 0) {
+		*why = what_is_wrong(q, &st);
+		if (**why == '\0')
+			return fd;
 	}
 	fd_close(&fd);
 	return -1;
