@@ -335,6 +335,14 @@ address_to_postmaster(struct bounce *b, const struct entry *e, struct notice *n)
 	return NULL;
 }
 
+/* Who gets a report about what has a sender. */
+static const char *
+reader_of(const struct bounce *b, const struct entry *e)
+{
+	return b->config->bounce_to[0] == '\0' ? e->envelope.sender
+					       : b->config->bounce_to;
+}
+
 /* Fill in whom to tell; NULL, or why nobody is told. */
 static const char *
 address_notice(struct bounce *b, const struct entry *e, struct notice *n)
@@ -347,8 +355,7 @@ address_notice(struct bounce *b, const struct entry *e, struct notice *n)
 		return "its sender wants no report";
 	if (is_automatic_reply(n->header))
 		return "it is an automatic reply";
-	n->to = b->config->bounce_to[0] == '\0' ? e->envelope.sender
-						: b->config->bounce_to;
+	n->to = reader_of(b, e);
 	return NULL;
 }
 
@@ -480,8 +487,7 @@ return_to_sender(struct bounce *b, struct entry *e, struct letter *l)
 	}
 	give_up(b, e);
 	n = notice_about(b, NOTICE_END, e, &o);
-	n.to = b->config->bounce_to[0] == '\0' ? e->envelope.sender
-					       : b->config->bounce_to;
+	n.to = reader_of(b, e);
 	l->name = name_notice(&n);
 	refusal = send_notice(b, &n, e, l);
 	buf_free(&o.text);

@@ -154,19 +154,18 @@ open_descriptors(void)
 }
 
 static void
-add_process(const struct page *p, const struct report_source *s)
+add_process(const struct page *p, const struct report_source *s,
+    const struct sched_status *sched)
 {
-	struct sched_status sched;
 	struct rlimit files;
 	struct rusage used;
 
-	sched_status(s->sched, &sched);
 	add_family(p, "relayd_build_info", "gauge", "The version that runs.");
 	add_sample(p, "relayd_build_info",
 	    (const char *[4]){ "version", RELAYD_VERSION }, 1);
 	add_metric(p, "process_start_time_seconds", "gauge",
 	    "When the daemon started, since the epoch.",
-	    seconds(sched.started_ms));
+	    seconds(sched->started_ms));
 	if (getrusage(RUSAGE_SELF, &used) == 0)
 		add_metric(p, "process_cpu_seconds_total", "counter",
 		    "Processor time used.",
@@ -202,25 +201,24 @@ age(const struct report_source *s, int64_t arrived_ms)
 }
 
 static void
-add_queue(const struct page *p, const struct report_source *s, bool counted)
+add_queue(const struct page *p, const struct report_source *s,
+    const struct sched_status *sched, bool counted)
 {
 	static const char name[] = "relayd_queue_messages",
 			  oldest[] = "relayd_queue_oldest_age_seconds";
 	const struct report_counts *c = &s->counts;
-	struct sched_status sched;
 	size_t i, states = counted ? 4 : 2;
-
-	sched_status(s->sched, &sched);
 	const struct {
 		const char *state;
 		double count;
 		int64_t oldest_ms;
 	} row[] = {
-		{ "waiting", (double)sched.waiting, sched.oldest_ms },
-		{ "active", (double)sched.active, sched.oldest_active_ms },
+		{ "waiting", (double)sched->waiting, sched->oldest_ms },
+		{ "active", (double)sched->active, sched->oldest_active_ms },
 		{ "hold", (double)c->hold, c->oldest_hold_ms },
 		{ "failed", (double)c->failed, c->oldest_failed_ms },
 	};
+
 	add_family(p, name, "gauge", "Messages in the spool.");
 	for (i = 0; i < states; i++)
 		add_sample(p, name, (const char *[4]){ "state", row[i].state },
@@ -233,7 +231,7 @@ add_queue(const struct page *p, const struct report_source *s, bool counted)
 		    age(s, row[i].oldest_ms));
 	add_metric(p, "relayd_queue_reading", "gauge",
 	    "1 while the spool is still being read after the start.",
-	    sched.reading);
+	    sched->reading);
 	if (counted)
 		add_metric(p, "relayd_queue_failed_bytes", "gauge",
 		    "The size of the messages in failed/.",
@@ -425,9 +423,11 @@ metrics_text(const struct report_source *s, bool counted, bool openmetrics,
     struct buf *out)
 {
 	const struct page p = { out, openmetrics };
+	struct sched_status sched;
 
-	add_process(&p, s);
-	add_queue(&p, s, counted);
+	sched_status(s->sched, &sched); /* looks at each message that waits */
+	add_process(&p, s, &sched);
+	add_queue(&p, s, &sched, counted);
 	add_spool(&p, s);
 	add_submission(&p, s);
 	add_relays(&p, s);
