@@ -20,24 +20,29 @@ import relayhost as relayhosts
 from callers import BODY, TO
 from dialogue import Server
 from fake_daemon import alone, place  # pylint: disable=unused-import
-from harness import (BIN, PASSWORD, PEERS, ROOT, TIMEOUT, USER, Daemon,
-                     assert_valid, crlf, defects, private)
+from harness import (BIN, PASSWORD, PEERS, ROOT, SANITIZED, TIMEOUT, USER,
+                     Daemon, assert_valid, crlf, defects, private)
 from relayhost import Authority, Relayhost
 
 
 def pytest_collection_modifyitems(config, items):
     """What waits longest begins first; what is for "make soak" only waits
-    until it is asked for."""
+    until it is asked for, and what a build has not is not asked of it."""
+    absent = {"unsanitized"} if SANITIZED else set()
     if not config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("soak")]
-        items[:] = [item for item in items if item not in long]
-        config.hook.pytest_deselected(items=long)
+        absent.add("soak")
+    out = [item for item in items
+           if absent & {marker.name for marker in item.iter_markers()}]
+    items[:] = [item for item in items if item not in out]
+    config.hook.pytest_deselected(items=out)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
     config.addinivalue_line("markers", "soak: only with -m soak")
+    config.addinivalue_line("markers", "unsanitized: about what a build with "
+                            "sanitizers is without")
     config.addinivalue_line("markers", "peers: needs tests/peers.sh and root")
     config.addinivalue_line("markers", "root: needs root")
     config.addinivalue_line("markers", "defective_input(defect, ...): what "
