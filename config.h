@@ -148,6 +148,9 @@ void config_private_networks(struct strings *blocks);
  * this user can't read it. */
 int config_certificate(const struct config_relay *r, const char **name,
     struct buf *error);
+/* It can be read, and has expired or is not valid yet: so in text. */
+bool config_certificate_untimely(const struct config_relay *r,
+    struct buf *text);
 struct rewrite_rules; /* mail.h */
 void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
     but the aliases */

@@ -180,6 +180,7 @@ check_certificate(struct config_reading *r, const struct config_relay *relay,
 {
 	bool certificate = is_given(r, section, "tls_cert", relay->tls_cert),
 	     key = is_given(r, section, "tls_key", relay->tls_key);
+	struct scan_entry at = config_place(r, section, "tls_cert");
 	struct buf error = { 0 };
 	const char *name;
 
@@ -193,6 +194,9 @@ check_certificate(struct config_reading *r, const struct config_relay *relay,
 	    config_certificate(relay, &name, &error) == -1 &&
 	    errno != EACCES) /* its user may be able to */
 		config_refuse_key(r, section, name, "%s", buf_text(&error));
+	else if (certificate && config_certificate_untimely(relay, &error))
+		/* Some relayhosts know it by its key, and ask no more. */
+		config_warn(r, &at, "%s", buf_text(&error));
 	if (relay->auth == AUTH_EXTERNAL && !certificate)
 		config_refuse_key(r, section, "auth",
 		    "\"external\" needs a client certificate: tls_cert and "

@@ -1,6 +1,6 @@
 /*
  * The client certificate of a relay and its key: do they belong together, and
- * is the key nobody else's?
+ * is the key nobody else's?  Is it the time for it?
  */
 #include "config_parts.h"
 
@@ -117,4 +117,25 @@ config_certificate(const struct config_relay *r, const char **name,
 	ERR_clear_error();
 	errno = saved;
 	return error->len == 0 ? 0 : -1;
+}
+
+bool
+config_certificate_untimely(const struct config_relay *r, struct buf *text)
+{
+	struct buf error = { 0 };
+	X509 *certificate = read_certificate(r->tls_cert, &error);
+	const char *how = NULL;
+
+	if (certificate != NULL &&
+	    X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
+		how = "has expired";
+	else if (certificate != NULL &&
+	    X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)
+		how = "is not valid yet: is this machine's clock right?";
+	if (how != NULL)
+		buf_printf(text, "%s: %s", r->tls_cert, how);
+	X509_free(certificate);
+	ERR_clear_error();
+	buf_free(&error);
+	return how != NULL;
 }

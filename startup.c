@@ -305,13 +305,30 @@ startup_metrics(struct relayd *d)
 
 /* ---- rights and secrets ---- */
 
+static int
+check_certificate(const struct config_relay *r)
+{
+	struct buf error = { NULL, 0, 0 }, text = { NULL, 0, 0 };
+	const char *key;
+	int status = EX_OK;
+
+	if (r->tls_cert[0] != '\0' &&
+	    config_certificate(r, &key, &error) == -1) {
+		buf_printf(&text, "relay %s: %s: %s", r->name, key,
+		    buf_text(&error));
+		status = startup_fail(EX_CONFIG, buf_text(&text));
+	}
+	buf_free(&error);
+	buf_free(&text);
+	return status;
+}
+
 /* The secrets are read as the daemon's user, so that what will not work
  * later is known now. */
 static int
 check_secrets(const struct relayd *d)
 {
 	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
-	const char *key;
 	int status = EX_OK;
 	size_t i;
 
@@ -322,9 +339,8 @@ check_secrets(const struct relayd *d)
 		if (config_has_password(r) && r->password_command[0] == '\0' &&
 		    config_password(r, &password, &error) == -1)
 			status = startup_fail(EX_CONFIG, buf_text(&error));
-		if (status == EX_OK && r->tls_cert[0] != '\0' &&
-		    config_certificate(r, &key, &error) == -1)
-			status = startup_fail(EX_CONFIG, buf_text(&error));
+		if (status == EX_OK)
+			status = check_certificate(r);
 		buf_wipe(&password);
 	}
 	buf_free(&error);

@@ -196,6 +196,41 @@ def test_G5_client_certificate(make_daemon, host, client, spoil, key, words):
     assert done.returncode == 78
     assert re.search(rf"(?m)^{re.escape(str(daemon.file))}:\d+: "
                      rf"relay\.test\.{key}: .*{words}", done.stderr), done
+    told = daemon.relayctl("check")
+    assert (told.returncode, told.stdout) == (1, done.stderr)
+
+
+@pytest.mark.root
+def test_a_key_that_the_daemon_can_not_read(make_daemon, client):
+    """root can, and relayd -n is run by root."""
+    daemon = make_daemon(relay=client)
+    assert daemon.relayctl("check").returncode == 0
+    os.chown(client["tls_key"], 0, 0)
+    assert check(daemon).returncode == 0
+    told = daemon.relayctl("check")
+    words = f"relay test: tls_key: {client['tls_key']}: Permission denied"
+    assert told.returncode == 1 and f"error: {words}\n" in told.stdout
+    with pytest.raises(AssertionError, match=f"(?m)^{words}$"):
+        daemon.start()
+    assert daemon.process.wait() == 78
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("expired", "has expired"),
+    ("early", "is not valid yet: is this machine's clock right?")])
+def test_an_untimely_certificate_is_a_warning(make_daemon, host, client,
+                                              authority, kind, words):
+    for key, source in zip(("tls_cert", "tls_key"),
+                           authority.certificate(kind)):
+        shutil.copyfile(source, client[key])
+    daemon = make_daemon(relay=client).start()
+    told = f"relay.test.tls_cert: {client['tls_cert']}: {words}"
+    daemon.wait_log("warning: .*" + re.escape(told))
+    for done in daemon.relayctl("check"), check(daemon):
+        assert done.returncode == 0
+        assert f"{told}\n" in (done.stdout or done.stderr)
+    hold(daemon)
+    host.wait_messages(1)
 
 
 # Pinned keys.
