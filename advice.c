@@ -31,6 +31,15 @@ struct row {
 		    "another relay",                                           \
 		    NULL                                                       \
 	}
+#define CLIENT_CERTIFICATE                                                   \
+	{                                                                    \
+		"client-certificate",                                        \
+		    "the relayhost wants another client certificate",        \
+		    "set tls_cert and tls_key, and user if it goes with "    \
+		    "auth = \"external\", to what its operator knows, then " \
+		    "relayctl reload",                                       \
+		    NULL                                                     \
+	}
 #define SES_LOGIN                                                              \
 	{                                                                      \
 		"ses-credentials",                                             \
@@ -122,6 +131,7 @@ static const struct row rows[] = {
 	    { "starttls-refused", "the relayhost refuses STARTTLS",
 		"check port and tls: 587 goes with starttls, 465 with implicit",
 		NULL } },
+	{ FAULT_TLS, 0, "client certificate", CLIENT_CERTIFICATE },
 	{ FAULT_TLS, 0, "set tls = \"starttls\"",
 	    { "tls-starttls-port", "the port speaks plain SMTP first",
 		"set tls", "tls = \"starttls\"" } },
@@ -176,6 +186,7 @@ static const struct row rows[] = {
 	{ FAULT_AUTH, 4, NULL,
 	    { "login-deferred", "the login is refused for now",
 		"none needed if it passes; else look at the account", NULL } },
+	{ FAULT_AUTH, 0, "tls_cert", CLIENT_CERTIFICATE },
 	{ FAULT_AUTH, 0, NULL,
 	    { "login-refused", "user or password is wrong",
 		"check user and password (many providers want an app "
@@ -201,6 +212,7 @@ static const struct row rows[] = {
 	{ FAULT_QUOTA, 0, NULL,
 	    { "quota", "the account has sent all that it may today",
 		"none needed; it goes on when the relayhost allows", NULL } },
+	{ FAULT_LOST, 0, "client certificate", CLIENT_CERTIFICATE },
 	{ FAULT_LOST, 0, NULL,
 	    { "lost", "the connection broke", "none needed; it is tried again",
 		NULL } },
@@ -245,6 +257,10 @@ static const struct advice found[] = {
 	    "switch off SMTP inspection in the firewall, or use the port for "
 	    "TLS from the start",
 	    "port = 465  tls = \"implicit\"" },
+	{ "client-certificate-expired",
+	    "the client certificate has expired, or is not valid yet",
+	    "renew it, if the relayhost minds; or set this machine's clock",
+	    NULL },
 	{ "sender-domain",
 	    "the sender's domain has no mail server, or does "
 	    "not exist",

@@ -407,17 +407,8 @@ on_password(void *arg, struct helper_result *result)
 static bool
 ask_command(struct conn *c)
 {
-	const char *command = c->setup.relay->password_command;
-	struct helper_result result = { .password = { 0 } };
-
-	if (c->connector->helper == NULL) {
-		(void)helper_output(command, &result);
-		take_result(c, &result);
-		helper_result_wipe(&result);
-		return false;
-	}
 	c->command = helper_start(c->connector->helper, c->connector->loop,
-	    command, on_password, c);
+	    c->setup.relay->password_command, on_password, c);
 	if (c->command == NULL)
 		setup_fault(&c->setup, FAULT_CONFIG,
 		    "password_command can't be run: %s", strerror(errno));

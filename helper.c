@@ -94,8 +94,8 @@ become_command(const char *command, int out, int err)
 	(void)signal(SIGHUP, SIG_DFL);
 	(void)signal(SIGXFSZ, SIG_DFL);
 	clean_environment();
-	if (dup2(null, STDIN_FILENO) != -1 && dup2(out, STDOUT_FILENO) != -1 &&
-	    dup2(err, STDERR_FILENO) != -1 &&
+	if (chdir("/") == 0 && dup2(null, STDIN_FILENO) != -1 &&
+	    dup2(out, STDOUT_FILENO) != -1 && dup2(err, STDERR_FILENO) != -1 &&
 	    close_range(STDERR_FILENO + 1, ~0u, 0) == 0)
 		(void)execl("/bin/sh", "sh", "-c", command, (char *)NULL);
 	_exit(NOT_RUN);
@@ -171,6 +171,8 @@ judge(int status, bool in_time, struct helper_result *r)
 		    WEXITSTATUS(status));
 	if (password->len > 0 && password->data[password->len - 1] == '\n')
 		password->len--;
+	while (r->says.len > 0 && r->says.data[r->says.len - 1] == '\n')
+		r->says.len--;
 	if (r->error.len > 0)
 		return;
 	if (password->len == 0)
@@ -313,8 +315,6 @@ serve(struct helper *h)
 	if (dup3(h->socket, STDERR_FILENO + 1, O_CLOEXEC) != -1)
 		h->socket = STDERR_FILENO + 1;
 	(void)close_range((unsigned)h->socket + 1, ~0u, 0);
-	if (chdir("/") == -1)
-		_exit(1);
 	while (take_request(h->socket, command, &asker)) {
 		bool known = helper_knows(h, command);
 

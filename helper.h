@@ -10,7 +10,8 @@
 struct helper;     /* a process that runs them */
 struct helper_run; /* one of them, running */
 struct helper_result {
-	struct buf password, says; /* says: on stderr; raw bytes */
+	struct buf password;
+	struct buf says;  /* on stderr: raw, less newlines at its end */
 	struct buf error; /* why there is no password; empty: there is one */
 };
 void helper_result_wipe(struct helper_result *r);

@@ -3,6 +3,7 @@
  * the password to the sender's domain in DNS, and says what is the first thing
  * wrong and what mends it.
  */
+#include "helper.h"
 #include "online.h"
 
 #include <errno.h>
@@ -30,38 +31,95 @@ wrong(struct walk *w, enum fault_kind kind, int64_t begun, const char *text)
 	walk_advise(w, advice_find(&fault), NULL);
 }
 
+/* Each of these has what is good of it, or is wrong (-1), added to text. */
+
+static int
+check_command(const struct config_relay *r, struct buf *text)
+{
+	struct helper_result result = { .password = { NULL, 0, 0 } };
+	int ret = helper_output(r->password_command, &result);
+
+	buf_printf(text, "password_command %s",
+	    ret == -1 ? buf_text(&result.error) : "gives a password");
+	if (ret == -1 && result.says.len > 0)
+		buf_printf(text, "; it says: %s", buf_text(&result.says));
+	helper_result_wipe(&result);
+	return ret;
+}
+
+static int
+check_stored(const struct config_relay *r, struct buf *text)
+{
+	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
+	int ret = config_password(r, &password, &error);
+
+	if (ret == -1)
+		buf_printf(text, "password: %s", buf_text(&error));
+	else
+		buf_add_text(text, "the password can be read");
+	buf_wipe(&password);
+	buf_free(&error);
+	return ret;
+}
+
+static int
+check_login(const struct config_relay *r, struct buf *text)
+{
+	int ret = 0;
+
+	if (!config_has_login(r))
+		buf_add_text(text, "no login");
+	else if (!config_has_password(r))
+		buf_add_text(text, "login by the client certificate");
+	else if (r->password_command[0] != '\0')
+		ret = check_command(r, text);
+	else
+		ret = check_stored(r, text);
+	if (ret == 0 && config_has_login(r) && r->user[0] != '\0')
+		buf_printf(text, ", user %s", r->user);
+	return ret;
+}
+
+static int
+check_certificates(const struct config_relay *r, struct buf *text)
+{
+	struct buf error = { NULL, 0, 0 };
+	const char *key = "tls_ca_file";
+
+	if (r->tls_ca_file[0] != '\0' && access(r->tls_ca_file, R_OK) == -1)
+		buf_printf(&error, "%s: %s", r->tls_ca_file, strerror(errno));
+	else if (r->tls_cert[0] != '\0')
+		(void)config_certificate(r, &key, &error);
+	if (error.len > 0) {
+		buf_clear(text);
+		buf_printf(text, "%s: %s", key, buf_text(&error));
+		buf_free(&error);
+		return -1;
+	}
+	return 0;
+}
+
 static bool
 check_files(struct walk *w)
 {
-	const struct config_relay *r = w->relay;
-	struct buf password = { NULL, 0, 0 }, error = { NULL, 0, 0 };
-	bool login = config_has_login(r);
-	bool stored = config_has_password(r) && r->password_command[0] == '\0';
-	bool good;
-
-	buf_add_text(&error, "password: ");
-	good = !stored || config_password(r, &password, &error) == 0;
+	int64_t begun = walk_now_ms();
+	struct buf text = { NULL, 0, 0 };
+	bool good = check_login(w->relay, &text) == 0 &&
+	    check_certificates(w->relay, &text) == 0;
 
 	if (good)
-		buf_clear(&error);
-	if (good && r->tls_ca_file[0] != '\0' &&
-	    access(r->tls_ca_file, R_OK) == -1) {
-		buf_printf(&error, "tls_ca_file: %s: %s", r->tls_ca_file,
-		    strerror(errno));
-		good = false;
+		walk_step(w, "configuration", STEP_GOOD, walk_now_ms() - begun,
+		    buf_span(&text));
+	else
+		wrong(w, FAULT_CONFIG, begun, buf_text(&text));
+	buf_clear(&text);
+	if (good && w->relay->tls_cert[0] != '\0' &&
+	    config_certificate_untimely(w->relay, &text)) {
+		walk_step(w, "configuration", STEP_WARNING, 0, buf_span(&text));
+		walk_advise(w, advice_named("client-certificate-expired"),
+		    NULL);
 	}
-	if (!good) {
-		wrong(w, FAULT_CONFIG, walk_now_ms(), buf_text(&error));
-	} else {
-		buf_printf(&error, "%s%s",
-		    !login       ? "no login"
-			: stored ? "the password can be read, user "
-				 : "user ",
-		    login ? r->user : "");
-		walk_step(w, "configuration", STEP_GOOD, 0, buf_span(&error));
-	}
-	buf_wipe(&password);
-	buf_free(&error);
+	buf_free(&text);
 	return good;
 }
 

@@ -337,7 +337,7 @@ add_server_name(SSL *ssl, const char *host)
 
 /* It is to see what the daemon would refuse, so it refuses nothing itself. */
 static SSL *
-make_ssl(SSL_CTX *context, int fd, const char *host)
+make_ssl(SSL_CTX *context, int fd, const struct config_relay *r)
 {
 	SSL *ssl;
 
@@ -352,7 +352,13 @@ make_ssl(SSL_CTX *context, int fd, const char *host)
 		SSL_free(ssl);
 		return NULL;
 	}
-	add_server_name(ssl, host);
+	add_server_name(ssl, r->host);
+	/* Some end the handshake without one. */
+	if (r->tls_cert[0] != '\0') {
+		(void)SSL_use_certificate_chain_file(ssl, r->tls_cert);
+		(void)SSL_use_PrivateKey_file(ssl, r->tls_key,
+		    SSL_FILETYPE_PEM);
+	}
 	return ssl;
 }
 
@@ -369,7 +375,7 @@ probe_tls(const struct config_relay *r, const struct probe_address *address,
 	d.fd = begin_connect(r, address);
 	if (d.fd != -1 && wait_for(&d, POLLOUT) && connect_error(d.fd) == 0 &&
 	    (ehlo == NULL || ask_starttls(&d, ehlo)))
-		ssl = make_ssl(context, d.fd, r->host);
+		ssl = make_ssl(context, d.fd, r);
 	begun = walk_now_ms();
 	if (ssl != NULL && handshake(&d, ssl))
 		describe(ssl, out);

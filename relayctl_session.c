@@ -3,6 +3,7 @@
  * own connector, so that it meets what the daemon would meet; then MAIL with
  * each sender, RSET and QUIT.  No mail is sent.
  */
+#include "helper.h"
 #include "online.h"
 
 #include <errno.h>
@@ -392,6 +393,28 @@ run(struct session *s, struct connector *connector)
 	conn_close(s->conn);
 }
 
+/* By now we are the daemon's user. */
+static int
+stay(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+/* It runs password_command as the daemon's does. */
+static struct helper *
+start_helper(const struct config_relay *r)
+{
+	struct strings commands = { NULL, 0 };
+	struct helper *helper;
+
+	if (r->password_command[0] != '\0')
+		strings_add(&commands, span_of(r->password_command));
+	helper = helper_new(&commands, stay, NULL);
+	strings_free(&commands);
+	return helper;
+}
+
 void
 session_walk(struct walk *w, const struct probe_address *address,
     const struct strings *senders)
@@ -402,12 +425,14 @@ session_walk(struct walk *w, const struct probe_address *address,
 		.senders = senders,
 		.loop = loop_new(),
 	};
+	struct helper *helper = start_helper(w->relay);
 	struct connector *connector =
 	    s.loop == NULL ? NULL : connector_new(s.loop);
 	size_t i;
 
 	s.deadline = (struct timer){ .handler = on_deadline, .arg = &s };
-	if (connector != NULL) {
+	if (connector != NULL && helper != NULL) {
+		connector_set_helper(connector, helper);
 		run(&s, connector);
 	} else {
 		const struct fault fault = { .kind = FAULT_CONFIG };
@@ -417,6 +442,7 @@ session_walk(struct walk *w, const struct probe_address *address,
 		walk_advise(w, advice_find(&fault), NULL);
 	}
 	connector_free(connector);
+	helper_free(helper);
 	loop_free(s.loop);
 	for (i = 0; i < s.heard_count; i++)
 		buf_free(&s.heard[i].words);

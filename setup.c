@@ -313,10 +313,28 @@ explain_starttls(struct setup *s, const struct setup_facts *f)
 		    s->peer);
 }
 
+/* Servers tell late, or hardly, that they want a certificate; an alert about
+ * certificates is about ours. */
+static const char *
+certificate_hint(const struct setup_facts *f)
+{
+	const char *alert = strstr(f->error, " alert ");
+
+	if (alert == NULL)
+		return "";
+	if (strstr(alert, "certificate required") != NULL)
+		return "; it wants a client certificate: set tls_cert and "
+		       "tls_key";
+	return strstr(alert, "certificate") != NULL ||
+		strstr(alert, "unknown ca") != NULL
+	    ? "; it does not take the client certificate in tls_cert"
+	    : "";
+}
+
 static void
 explain_tls(struct setup *s, const struct setup_facts *f)
 {
-	const char *hint = "";
+	const char *hint = certificate_hint(f);
 
 	if (s->relay->tls == TLS_IMPLICIT &&
 	    strstr(f->error, "wrong version number") != NULL)
@@ -397,15 +415,6 @@ explain_proxy(struct setup *s, const struct setup_facts *f)
 {
 	setup_fault(s, FAULT_CONNECT, "the proxy does not connect to %s: %s",
 	    s->peer, f->error);
-}
-
-/* Servers tell late, or hardly, that they want a certificate. */
-static const char *
-certificate_hint(const struct setup_facts *f)
-{
-	return strstr(f->error, "certificate required") != NULL
-	    ? "; it wants a client certificate: set tls_cert and tls_key"
-	    : "";
 }
 
 static void

@@ -28,7 +28,7 @@ static const struct row {
 	{ "echo secret", false, "secret", NULL, NULL },
 	{ "printf secret", false, "secret", NULL, NULL },
 	{ "printf ' a b \\n'", false, " a b ", NULL, NULL },
-	{ "echo secret; echo hint >&2", false, "secret", "hint\n", NULL },
+	{ "echo secret; echo hint >&2", false, "secret", "hint", NULL },
 	{ "echo a; echo b", false, NULL, NULL, "prints more than one line" },
 	{ "printf 'a\\n\\n'", false, NULL, NULL, "prints more than one line" },
 	{ "printf 'a\\0b'", false, NULL, NULL, "prints a NUL byte" },
@@ -39,7 +39,7 @@ static const struct row {
 	    "failed with exit status 3" },
 	{ "/no/such/command 2>&-", false, NULL, NULL, "exit status 127" },
 	{ "kill -9 $$", false, NULL, NULL, "was ended by signal 9" },
-	{ "echo no >&2; exit 1", false, NULL, "no\n", "exit status 1" },
+	{ "echo no >&2; exit 1", false, NULL, "no", "exit status 1" },
 	{ "head -c 16384 /dev/zero | tr '\\0' x", false, NULL, NULL, NULL },
 	{ "head -c 16385 /dev/zero | tr '\\0' x", false, NULL, NULL,
 	    "prints more than 16 KiB" },
@@ -101,7 +101,10 @@ check_result(const struct row *row, struct helper_result *r)
 	if (row->says == NULL)
 		assert_int_equal(r->says.len, 0);
 	else
-		assert_memory_equal(r->says.data, row->says, strlen(row->says));
+		assert_int_equal(
+		    strncmp(buf_text(&r->says), row->says, strlen(row->says)),
+		    0);
+	assert_true(r->says.len == 0 || r->says.data[r->says.len - 1] != '\n');
 	assert_true(r->says.len <= 512);
 }
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 
@@ -14,7 +15,7 @@ import pytest
 
 from conftest import make_directory
 from dns_server import DnsServer
-from harness import HERE, PASSWORD, USER, Daemon
+from harness import DAEMON_USER, HERE, PASSWORD, USER, Daemon
 from network import BlackHole, inside
 from proxy import Proxy
 from relayhost import Authority, Relayhost
@@ -74,13 +75,15 @@ def talker(words):
 
 
 def examine(directory, authority, *, records=None, dns="", serve=True,
-            others=(), fault=None, relay=None, top=None, prepare=None, **host):
+            others=(), fault=None, relay=None, top=None, prepare=None,
+            context=None, **host):
     """Look at a relayhost there; returns exit status, the object of --json,
     the text for people, and the sessions at the relayhost.
 
     records  the zone; dns: the name server's mode, None: there is none
     serve    the relayhost runs; others: what else does, made by calls
     fault    arguments of Relayhost.fault(); prepare: called with the Daemon
+    context  of the relayhost's TLS, instead of that of its certificate
     """
     # Made by one thread, and used by several.
     authority.context(host.get("certificate", "good"))
@@ -94,6 +97,7 @@ def examine(directory, authority, *, records=None, dns="", serve=True,
             server = Relayhost(authority, address=(
                 ADDRESS, 587) if serve else ("127.0.0.1", 0),
                 **{"users": {USER: PASSWORD}, **host})
+            server.own_context = context
             stack.enter_context(server)
             if fault:
                 server.fault(*fault[:-1], **fault[-1])
@@ -127,6 +131,22 @@ def hide_authority(daemon):
     daemon.write_config()
 
 
+def show_certificate(authority=None, kind="client.example", owner=DAEMON_USER):
+    """It, and no password; without an authority that of the relayhost."""
+    def prepare(daemon):
+        known = authority or Authority(daemon.directory / "of-clients")
+        for key, source in zip(("tls_cert", "tls_key"),
+                               known.certificate(kind)):
+            copy = daemon.directory / key
+            shutil.copy(source, copy)
+            copy.chmod(0o600)
+            shutil.chown(copy, owner if key == "tls_key" else DAEMON_USER)
+            daemon.relay[key] = str(copy)
+        daemon.relay.update(auth="external", user=None, password_file=None)
+        daemon.write_config()
+    return prepare
+
+
 def trust_another(daemon):
     """The relayhost's authority is not the one that we know."""
     daemon.relay["tls_ca_file"] = str(
@@ -149,6 +169,13 @@ BROKEN = {
     "a password that the daemon can't read": (
         {"prepare": lambda daemon: os.chown(daemon.password_file, 0, 0)},
         "configuration", "password", "relayctl reload", None),
+    "a password_command that fails": (
+        {"relay": {"password_file": None, "password_command":
+                   "echo locked >&2; exit 3"}}, "configuration", "password",
+        "relayctl reload", None),
+    "a key that the daemon can't read": (
+        {"prepare": show_certificate(owner="root")}, "configuration",
+        "configuration", "relayctl reload", None),
     "an authority that the daemon can't read": (
         {"prepare": hide_authority}, "configuration", "ca-file",
         "user can read", None),
@@ -341,6 +368,73 @@ def test_implicit_tls(directory, authority):
     assert status == 0 and found["cause"] is None, text
     names = [step["step"] for step in found["steps"]]
     assert names.index("certificate") < names.index("greeting")
+
+
+def test_a_password_command_is_run_as_the_daemon_runs_it(directory, authority):
+    script = (f'[ "$(id -un):$(pwd)" = {DAEMON_USER}:/ ] && '
+              f"echo hint >&2 && echo {PASSWORD}")
+    status, found, text, sessions = examine(
+        directory, authority,
+        relay={"password_file": None, "password_command": script})
+    assert status == 0 and found["cause"] is None, text
+    assert found["steps"][0]["text"] == \
+        f"password_command gives a password, user {USER}"
+    assert "warning: relay test: password_command says: hint" in text
+    assert [one.user for one in sessions if one.user] == [USER] * 2
+    assert PASSWORD not in text and PASSWORD not in json.dumps(found)
+
+
+def test_what_a_password_command_says_is_told(directory, authority):
+    scene, *_ = BROKEN["a password_command that fails"]
+    _, found, _, sessions = examine(directory, authority, **scene)
+    assert found["steps"][0]["text"] == (
+        r"password_command failed with exit status 3; it says: locked")
+    assert not sessions
+
+
+def clients_only(authority, newest):
+    """TLS that ends where no certificate of the authority is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.certificate())
+    context.load_verify_locations(authority.ca_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = newest
+    return context
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2,
+                                    ssl.TLSVersion.TLSv1_3])
+def test_a_client_certificate_is_shown(directory, authority, newest):
+    """By the login, and where the relayhost's certificate is looked at."""
+    status, found, text, sessions = examine(
+        directory, authority, prepare=show_certificate(authority),
+        context=clients_only(authority, newest), auth=("EXTERNAL",),
+        users={"client.example": ""})
+    assert status == 0 and found["cause"] is None, text
+    steps = {step["step"]: step for step in found["steps"]}
+    assert steps["configuration"]["text"] == "login by the client certificate"
+    assert steps["auth"]["text"] == "235 2.7.0 welcome"
+    assert f"for {NAME}" in steps["certificate"]["text"]
+    assert steps["mail"]["state"] == "ok"
+    assert [one.user for one in sessions if one.user] == ["client.example"] * 2
+
+
+def test_a_client_certificate_that_is_refused(directory, authority):
+    """Another authority's: TLS 1.3 tells it late."""
+    status, found, text, _ = examine(
+        directory, authority, prepare=show_certificate(),
+        context=clients_only(authority, ssl.TLSVersion.TLSv1_3))
+    assert (status, found["cause"]) == (1, "client-certificate"), text
+
+
+def test_a_client_certificate_that_has_expired(directory, authority):
+    """Some relayhosts know it by its key, and it is no fault of theirs."""
+    status, found, text, _ = examine(
+        directory, authority, prepare=show_certificate(kind="expired"),
+        users={}, relay={"auth": "none"})
+    assert warnings(found) == ["client-certificate-expired"], text
+    assert re.search(r"relay\.test\.tls_cert: \S+/tls_cert: has expired",
+                     text)
 
 
 def behind(refuse=False):

@@ -221,6 +221,40 @@ the_first_fault_is_told(void **state)
 	assert_string_equal(s.fault.text, "first");
 }
 
+/* It comes in the handshake, or as late as TLS 1.3 has it. */
+static void
+an_alert_about_our_certificate_is_told_as_such(void **state)
+{
+	static const struct {
+		const char *error, *hint;
+	} rows[] = {
+		{ "tlsv13 alert certificate required", "it wants a client" },
+		{ "tlsv1 alert unknown ca", "does not take the client" },
+		{ "ssl/tls alert certificate expired", "not take the client" },
+		{ "sslv3 alert handshake failure", NULL },
+		{ "self-signed certificate", NULL },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		struct config_relay r = relay_with(TLS_STARTTLS);
+		struct setup s = { .relay = &r };
+		const char *hint = rows[i / 2].hint;
+
+		setup_name_peer(&s, NULL);
+		setup_explain(&s,
+		    &(struct setup_facts){ .end = i % 2 == 0 ? SETUP_TLS
+							     : SETUP_LOST,
+			.error = rows[i / 2].error });
+		if (hint != NULL)
+			assert_non_null(strstr(s.fault.text, hint));
+		else
+			assert_null(strstr(s.fault.text, "client certificate"));
+		free(s.peer);
+	}
+}
+
 static void
 the_password_is_not_even_read_where_it_must_not_go(void **state)
 {
@@ -371,6 +405,8 @@ main(void)
 		cmocka_unit_test(what_is_no_smtp_ends_it),
 		cmocka_unit_test(i43_hostile_words_stay_bounded_and_printable),
 		cmocka_unit_test(the_first_fault_is_told),
+		cmocka_unit_test(
+		    an_alert_about_our_certificate_is_told_as_such),
 		cmocka_unit_test(
 		    the_password_is_not_even_read_where_it_must_not_go),
 		cmocka_unit_test(
