@@ -387,8 +387,11 @@ confinement_lacks(const struct confinement *f, const struct config *c,
 	need_all(later, c);
 	for (i = 0; i < later->count; i++) {
 		const struct need *n = &later->need[i];
+		const struct confinement told = { .need = later->need,
+			.count = i };
 
-		if ((n->path == NULL && !f->network) || has(f, n))
+		if ((n->path == NULL && !f->network) || has(f, n) ||
+		    has(&told, n))
 			continue;
 		if (n->path != NULL)
 			buf_printf(error,

@@ -111,25 +111,47 @@ def test_what_the_daemon_can_not_do(make_daemon, host, directory):
     daemon.wait_log("status=sent")
 
 
-def test_a_reload_that_needs_more_is_refused(make_daemon, directory):
+@pytest.fixture
+def elsewhere(directory):
+    """A directory that no daemon has kept, with copies of files in it."""
+    path = directory.parent / f"{directory.name}-elsewhere"
+    path.mkdir()
+    path.chmod(0o755)
+
+    def copy(source):
+        shutil.copy(source, path)
+        (path / source.name).chmod(0o600)
+        shutil.chown(path / source.name, DAEMON_USER)
+        return str(path / source.name)
+
+    yield path, copy
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("need", ["port", "proxy", "password_file",
+                                  "tls_cert"])
+def test_a_reload_that_needs_more_is_refused(make_daemon, host, elsewhere,
+                                             need):
+    """And the daemon goes on as before."""
+    path, copy = elsewhere
     daemon = make_daemon(**UNTRACED).start()
-    elsewhere = directory.parent / f"{directory.name}-elsewhere"
-    elsewhere.mkdir()
-    try:
-        other = elsewhere / "password"
-        other.write_text("x")
-        other.chmod(0o600)
-        shutil.chown(other, DAEMON_USER)
+    if need == "port":
         daemon.relay["port"] = 1
-        daemon.relay["password_file"] = str(other)
-        daemon.write_config()
-        failed_reload(
-            daemon,
-            "port 1 is outside of what relayd has kept: restart needed",
-            f"{elsewhere} is outside of what relayd has kept: restart needed")
-    finally:
-        subprocess.run(["rm", "-r", elsewhere], check=True, timeout=TIMEOUT)
-    daemon.stop()
+    elif need == "proxy":
+        daemon.relay["proxy"] = "http://127.0.0.1:1"
+    elif need == "password_file":
+        daemon.relay["password_file"] = copy(daemon.password_file)
+    else:
+        daemon.relay["tls_cert"], daemon.relay["tls_key"] = \
+            map(copy, host.authority.certificate("client.example"))
+    daemon.write_config()
+    lacks = "port 1" if need in ("port", "proxy") else path
+    failed_reload(daemon, f"{lacks} is outside of what relayd has kept: "
+                  "restart needed")
+    assert sum("outside of what" in line for line in daemon.log) == 1
+    assert daemon.sendmail("root", data=b"Subject: x\n\nx\n").returncode == 0
+    daemon.wait_log("status=sent")
+    host.wait_messages(1)
 
 
 # Makes the kernel an old one: it refuses landlock and filters.
