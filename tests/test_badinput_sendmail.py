@@ -704,17 +704,30 @@ def test_what_is_not_stored_is_not_sent(place, option):
 
 @pytest.mark.peers("faketime")
 def test_c3_ten_seconds_are_waited(place, alone):
-    trace = place.path / "trace"
+    """By its own clock, which goes fast, and however rarely it has the
+    processor: not much less, no try after them, half a second between two."""
+    speed, trace = 20, place.path / "trace"
     done = place.run(
-        "-f", "-qq", "-o", str(trace), "-e", "trace=connect",
+        "-f", "-qq", "-ttt", "-o", str(trace), "-e",
+        "trace=execve,connect,nanosleep,clock_nanosleep",
         "unshare", *as_user(["env", *(f"{name}={value}" for name, value in
-                           hurried(20).items()), alone, "root"]),
+                           hurried(speed).items()), alone, "root"]),
         program="strace", env={"RELAYD_WAIT": ""})
     assert done.returncode == TEMPFAIL
     assert re.fullmatch(rb"sendmail: relayd is not running: \S+submit.sock: "
                         rb"No such file or directory\n", done.stderr)
-    # Pauses of half a second at last.
-    assert 20 < trace.read_text().count("submit.sock") < 30
+    text = trace.read_text()
+    begun = [float(at) for at in re.findall(r"([\d.]+) execve\(", text)][-1]
+    tries = [float(at) for at in re.findall(
+        r"([\d.]+) connect\(.*/submit\.sock", text)]
+    # Before the first it has set its deadline, and after each but the last
+    # seen that it was not over.
+    assert tries[-2] - tries[0] < 10 / speed <= tries[-1] - begun
+    pauses = [int(ns) * speed / 1e9 for ns in re.findall(
+        r"nanosleep\(.*tv_sec=0, tv_nsec=(\d+)\}", text)]
+    assert len(pauses) == len(tries) - 1
+    assert all(now == min(2 * before, 0.5)
+               for before, now in zip(pauses, pauses[1:]))
 
 
 @pytest.mark.root
