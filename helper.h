@@ -1,6 +1,6 @@
 /*
  * helper.c's contract: commands that print a password.  For conn.c, startup.c,
- * relayd.c and relayctl_check.c.
+ * relayd.c, relayctl_check.c, relayctl_online.c and relayctl_session.c.
  */
 #ifndef HELPER_H
 #define HELPER_H

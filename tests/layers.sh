@@ -11,7 +11,8 @@ shift
 owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     dirent.h=queue,walk,metrics curl/=conn,connector,handle
     openssl/=config_tls,trust,conn,handle,scram,relayctl_probe
-    conn.h=connector,handle,conn helper.h=helper,conn,relayctl_check,startup,relayd auth.h=scram,auth,conn
+    conn.h=connector,handle,conn helper.h=helper,conn,relayctl_check,relayctl_online,relayctl_session,startup,relayd
+    auth.h=scram,auth,conn
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
     rewrite.h=rewrite,rewrite_header spool.h=spool,diagnosis,sync,queue,keep,entry,move,walk,history
