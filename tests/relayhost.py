@@ -166,10 +166,14 @@ class Closed(Exception):
 
 class Channel:
     """Octets to and from the client, in clear or in TLS; logs all that came
-    in: clear (before any TLS), raw (the TCP stream), plain (within TLS)."""
+    in: clear (before any TLS), raw (the TCP stream), plain (within TLS).
 
-    def __init__(self, sock):
-        self.sock = sock
+    answered()  called when what was said waits for what comes in
+    """
+
+    def __init__(self, sock, answered):
+        self.sock, self.answered = sock, answered
+        self.said = True    # TCP's part of it
         self.clear, self.raw, self.plain = bytearray(), bytearray(), bytearray()
         self.pending = bytearray()
         self.tls = None
@@ -193,6 +197,9 @@ class Channel:
         self.tls = tls
 
     def _receive(self):
+        if self.said:
+            self.said = False
+            self.answered()
         data = self.sock.recv(1 << 16)
         if not data:
             raise Closed
@@ -201,6 +208,7 @@ class Channel:
 
     def _flush(self):
         if self.outgoing.pending:
+            self.said = True
             self.sock.sendall(self.outgoing.read())
 
     def _fill(self):
@@ -256,6 +264,7 @@ class Channel:
 
     def write(self, data):
         if self.tls is None:
+            self.said = True
             self.sock.sendall(data)
         else:
             self.tls.write(data)
@@ -268,7 +277,7 @@ class Session:
     def __init__(self, host, sock, number):
         self.host, self.number = host, number
         self.address = sock.getpeername()
-        self.channel = Channel(sock)
+        self.channel = Channel(sock, host.far_away)
         self.commands = []
         self.user = ""
         self.closed = threading.Event()
@@ -551,6 +560,8 @@ class Relayhost:
         self.messages, self.sessions, self.faults = [], [], []
         self.answered = 0   # messages whose reply has been sent
         self.stalls = 0     # sessions that a fault has stalled
+        self.latency = 0    # seconds of a round trip
+        self.round_trips = 0    # so far, of that latency
         self._open, self._number = set(), 0
         self._changed = threading.Condition()
         self._listener = None
@@ -678,6 +689,14 @@ class Relayhost:
         with self._changed:
             self.messages.append(message)
             self._changed.notify_all()
+
+    def far_away(self):
+        """A reply and what follows it are on their way."""
+        if self.latency:
+            # Nothing is waited for here.
+            threading.Event().wait(self.latency)
+            with self._changed:
+                self.round_trips += 1
 
     def answer_sent(self):
         with self._changed:
