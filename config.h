@@ -23,6 +23,7 @@ enum {
 	LIMIT_HEADER_FIELDS = 1000,
 	LIMIT_RECEIVED = 50,		/* more is a loop (RFC 5321, 6.3) */
 	LIMIT_ALIAS_DEPTH = 20,
+	LIMIT_RECIPIENTS = 100000,	/* the most that can be set */
 	LIMIT_ERRORS = 20,		/* refused commands a session */
 	LIMIT_JUNK = 100,		/* NOOP, RSET ... between two messages */
 	LIMIT_REJECT_LINES = 100,	/* in the log a minute; more are counted */

@@ -83,7 +83,7 @@ const struct config_key config_global_keys[] = {
 	COUNT("message_size_limit", KEY_SIZE, GLOBAL(message_size_limit), "50M",
 	    KIB, 4 * GIB),
 	COUNT("recipient_limit", KEY_NUMBER, GLOBAL(recipient_limit), "1000", 1,
-	    100000),
+	    LIMIT_RECIPIENTS),
 	COUNT("min_free_space", KEY_SIZE, GLOBAL(min_free_space), "64M", 0,
 	    TIB),
 	COUNT("connection_limit", KEY_NUMBER, GLOBAL(connection_limit), "256",

@@ -313,7 +313,8 @@ spool_format_envelope(const struct envelope *e, struct buf *out, uint32_t *crc)
 		clean &= put_recipient(out, &e->recipient[i]);
 	}
 	*crc = crc32c(*crc, out->data + at, out->len - at);
-	if (clean && out->len - before <= SPOOL_ENVELOPE_MAX)
+	if (clean && out->len - before <= SPOOL_ENVELOPE_MAX &&
+	    e->recipient_count <= LIMIT_RECIPIENTS)
 		return 0;
 	errno = clean ? EFBIG : EINVAL;
 	return -1;
@@ -512,6 +513,8 @@ parse_envelope(struct buf *raw, uint32_t crc, struct envelope *e)
 			SPOOL_ENVELOPE_AT + (uint64_t)(value.data - raw->data),
 			e))
 			return "its envelope is damaged";
+		if (e->recipient_count > LIMIT_RECIPIENTS)
+			return "its envelope has too many recipients";
 	}
 	if (e->sender == NULL || e->original_sender == NULL ||
 	    e->client == NULL || e->envid == NULL || e->recipient_count == 0)

@@ -34,7 +34,7 @@ enum {
 	SPOOL_END = 18,
 	SPOOL_REASON = 400,
 	SPOOL_NOTES_MAX = 16 << 20,
-	/* For 100000 recipients, the most that can be set, at their longest. */
+	/* For LIMIT_RECIPIENTS at their longest. */
 	SPOOL_ENVELOPE_MAX = 128 << 20,
 	SPOOL_CHANCE_BITS = 18, /* of an id; the rest is its time */
 };

@@ -16,8 +16,8 @@ import tempfile
 
 import pytest
 
-from harness import (BIN, DAEMON_USER, PASSWORD, PEERS, ROOT, TIMEOUT, USER,
-                     Daemon)
+from harness import (BIN, DAEMON_USER, PASSWORD, PEERS, ROOT, SANITIZED,
+                     TIMEOUT, USER, Daemon, peak)
 from relayhost import Relayhost
 
 TEXT = b"Subject: x\n\nbody\n"
@@ -104,6 +104,43 @@ def head(old, new):
     return changed(change)
 
 
+def crc32c(data):
+    crc = 0xffffffff
+    for octet in data:
+        crc ^= octet
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82f63b78 * (crc & 1)
+    return crc ^ 0xffffffff
+
+
+def envelope(change, crc=True):
+    """The head fits the envelope as changed; crc: its checksum, too."""
+    def make(good):
+        name, length, content = good[9:21], int(good[22:32]), good[33:49]
+        end = ENVELOPE_AT + length
+        lines = change(good[ENVELOPE_AT:end])
+        return b"relayd 1 %s %010d %s %08x %s" % (
+            name, len(lines), content, crc32c(lines) if crc else 0,
+            good[59:ENVELOPE_AT]) + lines + good[end:]
+    return changed(make)
+
+
+def line(pattern, *instead):
+    """Other octets in place of the line of the envelope."""
+    def change(lines):
+        found, = re.findall(rb"(?m)^%s.*\n" % pattern, lines)
+        return lines.replace(found, b"".join(instead or (found, found)))
+    return envelope(change)
+
+
+def recipient(address):
+    return line(b"rcpt", b"rcpt\t-\t%s\troot\t\n" % address)
+
+
+MILLION = envelope(lambda lines: lines + 10**6 * b"rcpt\t-\ta@b\ta@b\t\n",
+                   crc=False)
+
+
 def linked(path, good):
     os.link(put(path.parent.parent / f"other-{path.parent.name}", good), path)
 
@@ -143,6 +180,7 @@ ODD = "it is no regular file"
 SHORT = "it is not complete"
 HEAD = "its first line is damaged"
 NONE = "it is no message of relayd's"
+LINES = "its envelope is damaged"
 PLANTED = {
     "H1-empty": (changed(lambda good: b""), SHORT),
     "H2-head": (changed(lambda good: good[:71]), SHORT),
@@ -171,7 +209,18 @@ PLANTED = {
                              (10**16 - 1, SHORT))},
     "H7-content-2^63": (head(rb" \d{16} \S{8}", b" 9223372036854775808 00000"),
                         HEAD),
+    "H7-envelope-2^63": (head(rb" \d{10} \d{16} ",
+                              b" 9223372036854775808 0000000 "), HEAD),
     "H7-negative": (head(rb" 0(\d{9}) ", rb" -\1 "), HEAD),
+    "H7-negative-content": (head(rb" 0(\d{15}) ", rb" -\1 "), HEAD),
+    "H7-two-senders": (line(b"sender"), LINES),
+    "H7-no-sender": (line(b"sender", b""), "its envelope is incomplete"),
+    "H7-no-recipient": (line(b"rcpt", b""), "its envelope is incomplete"),
+    **{f"H7-recipient-{name}": (recipient(address), LINES)
+       for name, address in {
+           "CR-LF": b"a@b.example\r\nDATA", "CR": b"a@b.example\rDATA",
+           "NUL": b"a@b.example\0", "empty": b""}.items()},
+    "H7-10^6-recipients": (MILLION, "its envelope has too many recipients"),
     "H8": (lambda path, _: path.symlink_to("/etc/shadow"),
            "it is a symbolic link"),
     "H9": (linked, r"it has another name somewhere \(a hard link\)"),
@@ -246,6 +295,16 @@ def test_a_planted_file(daemon, host, template, kind):
     assert len(told) == 2 + shown or not moved, told
     assert daemon.stop() == 0
     assert len(host.messages) == 2
+
+
+def test_H7_a_million_recipients_cost_no_memory(daemon, template):
+    """Nothing is made of more of them than a message may have."""
+    MILLION(daemon.spool / "new" / template.id, template.data)
+    daemon.start()
+    daemon.wait_log("has too many recipients; moved to failed/")
+    file = daemon.spool / "failed" / template.id
+    if not SANITIZED:
+        assert peak(daemon) < file.stat().st_size / (1 << 20) + 60
 
 
 @pytest.mark.parametrize("place", ["hold", "failed"])

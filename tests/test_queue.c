@@ -439,7 +439,6 @@ a_control_byte_in_the_envelope_is_refused(void **state)
 static void
 the_longest_envelope_that_can_be_set_is_within_its_limit(void **state)
 {
-	enum { MOST = 100000 }; /* recipient_limit */
 	/* The domain of a completed one may be the longest. */
 	char address[LIMIT_LOCAL_PART + 1 + LIMIT_DOMAIN + 1] = { 0 };
 	char original[LIMIT_ADDRESS + 1] = { 0 };
@@ -458,7 +457,7 @@ the_longest_envelope_that_can_be_set_is_within_its_limit(void **state)
 	r->notify = NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY;
 	r->orcpt = mem_text(orcpt);
 	assert_int_equal(spool_format_envelope(&e, &one, &crc), 0);
-	assert_true(one.len < SPOOL_ENVELOPE_MAX / MOST);
+	assert_true(one.len < SPOOL_ENVELOPE_MAX / LIMIT_RECIPIENTS);
 	buf_free(&one);
 	envelope_clear(&e);
 }
@@ -951,26 +950,28 @@ H1_H4_empty_and_zeroed_files_go_to_failed(void **state)
 /* Is a file with these lines in its envelope, all of its checksums right, a
  * message? */
 static bool
-is_envelope(struct spool *s, const char *lines)
+is_envelope(struct spool *s, struct span lines)
 {
 	struct spool_head head = { .id = 1,
-		.envelope_octets = strlen(lines),
-		.envelope_crc = crc32c(0, lines, strlen(lines)) };
+		.envelope_octets = lines.len,
+		.envelope_crc = crc32c(0, lines.data, lines.len) };
 	struct spool_state none = { 0 };
-	char file[SPOOL_ENVELOPE_AT + 1024], path[96];
-	size_t end = SPOOL_ENVELOPE_AT + strlen(lines);
+	char start[SPOOL_ENVELOPE_AT], end[SPOOL_END], path[96];
+	struct buf file = { 0 };
 	int fd;
 
-	assert_true(end + SPOOL_END <= sizeof(file));
-	spool_format_head(&head, file);
-	spool_format_state(&none, file + SPOOL_STATE_AT);
-	memcpy(file + SPOOL_ENVELOPE_AT, lines, strlen(lines));
-	spool_format_end(head.id, file + end);
+	spool_format_head(&head, start);
+	spool_format_state(&none, start + SPOOL_STATE_AT);
+	spool_format_end(head.id, end);
+	buf_append(&file, start, sizeof(start));
+	buf_add(&file, lines);
+	buf_append(&file, end, sizeof(end));
 	path_of(s, "new", head.id, path);
 	fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0600);
 	assert_true(fd >= 0);
-	assert_int_equal(write(fd, file, end + SPOOL_END), end + SPOOL_END);
+	assert_int_equal(write_all(fd, buf_span(&file)), 0);
 	(void)close(fd);
+	buf_free(&file);
 	if (!is_sent(s, head.id, "")) {
 		path_of(s, "failed", head.id, path);
 		assert_int_equal(unlink(path), 0);
@@ -980,9 +981,13 @@ is_envelope(struct spool *s, const char *lines)
 	return true;
 }
 
+static const char start_of_envelope[] =
+    "arrived\t0\nuid\t-1\nflags\t7bit\nclient\tx\nsender\ta@b\n"
+    "original\ta@b\n";
+
 /* A checksum can be forged, or be that of another relayd's lines. */
 static void
-H5_lines_that_mean_nothing_are_damage(void **state)
+H5_H7_lines_that_mean_nothing_are_damage(void **state)
 {
 	static const struct {
 		const char *lines;
@@ -1016,14 +1021,38 @@ H5_lines_that_mean_nothing_are_damage(void **state)
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		buf_clear(&lines);
-		buf_add_text(&lines,
-		    "arrived\t0\nuid\t-1\nflags\t7bit\nclient\tx\n"
-		    "sender\ta@b\noriginal\ta@b\n");
+		buf_add_text(&lines, start_of_envelope);
 		buf_add_text(&lines, rows[i].lines);
-		if (is_envelope(*state, buf_text(&lines)) != rows[i].good)
+		if (is_envelope(*state, buf_span(&lines)) != rows[i].good)
 			fail_msg("%s", rows[i].lines);
 	}
 	buf_free(&lines);
+}
+
+static void
+H7_no_message_has_more_recipients_than_can_be_set(void **state)
+{
+	struct envelope e = { .sender = NULL };
+	struct buf lines = { 0 };
+	uint32_t crc;
+	size_t i;
+
+	buf_add_text(&lines, start_of_envelope);
+	buf_add_text(&lines, "dsn\t\n");
+	for (i = 0; i < LIMIT_RECIPIENTS; i++) {
+		buf_add_text(&lines, "rcpt\t-\ta@b\ta@b\t\n");
+		(void)envelope_add(&e, "a@b", "a@b");
+	}
+	assert_true(is_envelope(*state, buf_span(&lines)));
+	buf_add_text(&lines, "rcpt\t-\ta@b\ta@b\t\n");
+	assert_false(is_envelope(*state, buf_span(&lines)));
+	buf_clear(&lines);
+	assert_int_equal(spool_format_envelope(&e, &lines, &crc), 0);
+	(void)envelope_add(&e, "a@b", "a@b");
+	assert_int_equal(spool_format_envelope(&e, &lines, &crc), -1);
+	assert_int_equal(errno, EFBIG);
+	buf_free(&lines);
+	envelope_clear(&e);
 }
 
 static void
@@ -1114,7 +1143,7 @@ H16_of_two_with_one_id_one_is_sent(void **state)
 /* ---- start-up ---- */
 
 static void
-S1_what_was_being_received_is_gone_after_a_restart(void **state)
+S1_H17_what_was_being_received_is_gone_after_a_restart(void **state)
 {
 	struct spool *s = *state;
 	char path[128];
@@ -1126,6 +1155,30 @@ S1_what_was_being_received_is_gone_after_a_restart(void **state)
 	assert_int_equal(files_in(s, "tmp"), 2);
 	reopen(s);
 	assert_int_equal(files_in(s, "tmp"), 1);
+}
+
+/* The spool has one owner, so nobody else removes what it writes. */
+static void
+H17_what_is_being_received_stays(void **state)
+{
+	struct spool *s = *state;
+	struct msg *m = begin(s, 1, short_body);
+	pid_t owner, child;
+	int status;
+
+	while (files_in(s, "tmp") == 0)
+		assert_int_equal(msg_write(m, span_of(short_body)), 0);
+	queue_close(queue_open(s->path, QUEUE_READ_ONLY, &owner));
+	child = fork();
+	if (child == 0)
+		_exit(queue_open(s->path, 0, &owner) == NULL ? 0 : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_places(s, 1, 0, 0, 0);
+	queue_commit(m, committed, s);
+	assert_false(queue_sync(s->queue));
+	assert_int_equal(s->told.error, 0);
+	assert_places(s, 0, 1, 0, 0);
 }
 
 static void
@@ -1195,12 +1248,14 @@ main(void)
 		T(H5_each_bit_of_head_and_envelope_counts),
 		T(H3_trailing_octets_are_damage),
 		T(H1_H4_empty_and_zeroed_files_go_to_failed),
-		T(H5_lines_that_mean_nothing_are_damage),
+		T(H5_H7_lines_that_mean_nothing_are_damage),
+		T(H7_no_message_has_more_recipients_than_can_be_set),
 		T(H6_a_newer_format_is_kept),
 		T(H8_to_H14_planted_files_are_not_followed),
 		T(H16_foreign_names_are_left_alone),
 		T(H16_of_two_with_one_id_one_is_sent),
-		T(S1_what_was_being_received_is_gone_after_a_restart),
+		T(S1_H17_what_was_being_received_is_gone_after_a_restart),
+		T(H17_what_is_being_received_stays),
 		T(S2_an_accepted_message_is_found_after_a_restart),
 		T(H19_a_second_owner_is_told_who_has_it),
 	};
