@@ -4,6 +4,7 @@ keys, source addresses, proxies, a sender in place of the null sender."""
 import base64
 import hashlib
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -364,6 +365,20 @@ def test_no_proxy_of_the_environment_is_obeyed(make_daemon, host, monkeypatch):
 
 # password_command.
 
+def children(pid):
+    return [int(child) for path in
+            pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+            for child in path.read_text().split()]
+
+
+def assert_children_end(daemon):
+    """The helper has none, not even unreaped ones."""
+    pid, = (child for child in [daemon.process.pid, *children(
+        daemon.process.pid)] if "relayd-helper" in
+        pathlib.Path(f"/proc/{child}/comm").read_text())
+    assert children(pid) == []
+
+
 @pytest.fixture
 def command(directory):
     """A command of the daemon's user: what it is to do, as a script."""
@@ -404,6 +419,47 @@ def test_G4_a_command_that_fails_pauses_the_relay(make_daemon, host, command):
     assert "password_command failed with exit status 3" in check.stdout
     command(f"echo {PASSWORD}")
     assert_flows(daemon, host)
+
+
+@pytest.fixture
+def fifo(directory):
+    """What holds it open for writing is told from its end of file."""
+    path = directory / "fifo"
+    os.mkfifo(path)
+    path.chmod(0o666)
+    return path
+
+
+@pytest.mark.parametrize("text, words", [
+    (":", "prints no password"),
+    (f"echo {PASSWORD}; echo {PASSWORD}", "prints more than one line"),
+    ("yes | head -c 1G", "prints more than 16 KiB"),
+    ("setsid sh -c 'echo >{fifo}; exec head -n 1 {fifo}' &\n"
+     "read up <{fifo}; exit",
+     "prints no password")],
+    ids=["nothing", "two lines", "1 GiB", "a child in its own session"])
+def test_G4_a_command_of_no_use(make_daemon, host, command, directory, fifo,
+                                text, words):
+    """It is stopped, nothing of it is left with the helper, and the next time
+    it is of use."""
+    done = directory / "done"
+    daemon = make_daemon(relay={
+        "password_file": None, "password_command": command(
+            text.format(fifo=fifo) + f"; echo >{done}")}).start()
+    directory.chmod(0o777)
+    hold(daemon)
+    assert_told(daemon, "password_command " + words)
+    assert host.sessions == []
+    assert done.exists() == ("prints more than 16" not in words and
+                             "exit" not in text)
+    # The child in its own session is there still, and is no matter.
+    assert_children_end(daemon)
+    command(f"echo {PASSWORD}")
+    assert_flows(daemon, host)
+    assert_children_end(daemon)
+    with open(fifo, "r+b", buffering=0) as end:
+        end.write(b"x\n")   # it may end
+        daemon.stop()
 
 
 @pytest.mark.root

@@ -43,6 +43,13 @@ def challenge(reply=None, **options):
     return spoil
 
 
+def early_prompt(host):
+    """LOGIN asks for the password before it has the name."""
+    mend = offers("LOGIN")(host), fault(
+        "CHALLENGE", b"334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n")(host)
+    return lambda: [one() for one in mend]
+
+
 def row(name, kind, spoil, words, tries=1):
     """kind: of the pause; tries: AUTH commands in the session."""
     return pytest.param(kind, spoil, words, tries, id=name)
@@ -80,6 +87,8 @@ ROWS = [
         "in AUTH PLAIN: it asks for more than there is to say"),
     row("I31", "protocol", login("235 ok\r\n250 x"),
         "sent what nobody asked for: 250 x"),
+    row("I31-in-the-exchange", "protocol",
+        early_prompt, "sent what nobody asked for: 334 UGFzc3dvcmQ6"),
     row("I31-no-line", "protocol", login(b"235 ok\r\n250", then="stall"),
         "sent what nobody asked for: 250"),
     row("I32", "lost", login(then="close"), LOST + "the reply to AUTH"),
