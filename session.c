@@ -29,8 +29,8 @@ receive(struct session *s)
 {
 	ssize_t n;
 
-	if (!wants_input(s))
-		return;
+	if (!wants_input(s) || s->again.place != 0)
+		return; /* what has been read comes first */
 	buf_reserve(&s->input, INPUT_OCTETS);
 	n = read(s->in, s->input.data + s->input.len, INPUT_OCTETS);
 	if (n > 0) {
@@ -70,7 +70,10 @@ watch_one(struct session *s, int fd, unsigned events, unsigned *watched)
 static void
 watch(struct session *s)
 {
-	unsigned in = wants_input(s) ? LOOP_READ : 0;
+	/* Few send anything before their message is stored; once one has, it
+	 * is looked at again behind that. */
+	bool quiet = s->state == IN_COMMIT && !s->early && !s->gone;
+	unsigned in = wants_input(s) || quiet ? LOOP_READ : 0;
 	unsigned out = s->output.len > 0 && !s->gone ? LOOP_WRITE : 0;
 
 	if (s->in == s->out) {
@@ -144,6 +147,7 @@ on_event(void *arg, unsigned events)
 {
 	struct session *s = arg;
 
+	s->early = s->state == IN_COMMIT && (events & LOOP_READ) != 0;
 	if ((events & LOOP_READ) != 0)
 		receive(s);
 	settle(s);

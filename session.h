@@ -33,6 +33,7 @@ struct session {
 	bool file;    /* in is one, which epoll refuses: it is always ready */
 	struct buf input;
 	struct buf output;
+	bool early; /* there is input while the message is being stored */
 	unsigned watched_in;
 	unsigned watched_out;
 	void (*event)(void *arg, unsigned events);
