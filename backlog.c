@@ -122,12 +122,28 @@ backlog_next(const struct backlog *b, const struct pool *p, const char *sender)
 
 /* When it is too old for sure, if it waits for p. */
 static int64_t
-gives_up_at_ms(const struct pool *p, const struct entry *e, struct instant now)
+gives_up_at_ms(const struct pool *p, const struct envelope *e,
+    struct instant now)
 {
-	int64_t left = age_left_ms(&p->sched->ages, now, e->envelope.arrived_ms,
-	    config_lifetime_ms(p->config, e->envelope.sender));
+	int64_t left = age_left_ms(&p->sched->ages, now, e->arrived_ms,
+	    config_lifetime_ms(p->config, e->sender));
 
 	return now.mono_ms + (left < 0 ? 0 : left + 1);
+}
+
+void
+backlog_park(struct pool *p, queue_id id, const struct envelope *e,
+    struct instant now)
+{
+	due_add(&p->parked, id, gives_up_at_ms(p, e, now));
+}
+
+struct pool *
+backlog_paused(const struct backlog *b, const char *sender)
+{
+	struct pool *first;
+
+	return choose(b, sender, &first) == NULL ? first : NULL;
 }
 
 /* Give a message its way; true: it had to be opened for that. */
@@ -153,7 +169,7 @@ sort_one(struct backlog *b, struct due due, struct instant now,
 	if (to != NULL)
 		due_add(&to->ready, due.id, due.at_ms);
 	else if (handlers->parked(first, e))
-		due_add(&first->parked, due.id, gives_up_at_ms(first, e, now));
+		backlog_park(first, due.id, &e->envelope, now);
 	else
 		return true;
 	entry_close(e);

@@ -52,6 +52,29 @@ sched_add(struct sched *s, queue_id id, int64_t due_ms)
 	due_add(&s->backlog.waiting, id, now.mono_ms + (wait < 0 ? 0 : wait));
 }
 
+const char *
+sched_waits(const struct sched *s, const char *sender)
+{
+	const struct pool *p = backlog_paused(&s->backlog, sender);
+
+	return p == NULL ? NULL : p->fault.text;
+}
+
+void
+sched_add_waiting(struct sched *s, queue_id id, const struct envelope *e)
+{
+	struct pool *p = backlog_paused(&s->backlog, e->sender);
+	struct settle_scene scene;
+
+	if (p == NULL) {
+		sched_add(s, id, 0);
+		return;
+	}
+	scene = dispatch_scene(p, "none");
+	settle_new(&scene, id, e, &p->fault);
+	backlog_park(p, id, e, scene.now);
+}
+
 /* ---- what the links ask and tell ---- */
 
 /* Is it too early for a message of next_size? */

@@ -298,11 +298,8 @@ put_state(struct entry *e, const char *reason)
 	struct spool_state s = { .attempts = e->attempts,
 		.next_ms = e->next_ms };
 	char line[SPOOL_STATE], name[QUEUE_ID_MAX];
-	struct buf escaped = { NULL, 0, 0 };
 
-	buf_add_escaped(&escaped, span_of(reason));
-	(void)snprintf(s.reason, sizeof(s.reason), "%s", buf_text(&escaped));
-	buf_free(&escaped);
+	spool_set_reason(&s, reason);
 	spool_format_state(&s, line);
 	free(e->reason);
 	e->reason = mem_text(s.reason);

@@ -39,6 +39,7 @@ struct draft {
 	size_t body;   /* where in head it begins */
 	bool found;    /* these two are known */
 	bool written;  /* head is in the spool; the rest goes there directly */
+	bool waits;    /* why it will have to is in the spool */
 	uint64_t octets;
 	const char *refusal;
 	queue_committed *handler;
@@ -510,6 +511,20 @@ draft_write(struct draft *d, struct span text)
 
 /* ---- commit ---- */
 
+/* What is known now need not be written later. */
+static void
+note_wait(struct draft *d)
+{
+	struct sched *sched = d->intake->sched;
+	const char *why = NULL;
+
+	if (sched != NULL)
+		why = sched_waits(sched, d->envelope.sender);
+	if (why != NULL)
+		msg_waits(d->msg, why);
+	d->waits = why != NULL;
+}
+
 static void
 log_queued(const struct draft *d, uint64_t size)
 {
@@ -531,7 +546,9 @@ on_committed(void *arg, queue_id id, int error)
 	in->pending--;
 	if (error == 0) {
 		log_queued(d, d->octets);
-		if (in->sched != NULL)
+		if (d->waits)
+			sched_add_waiting(in->sched, id, &d->envelope);
+		else if (in->sched != NULL)
 			sched_add(in->sched, id, loop_now(in->loop).wall_ms);
 	}
 	d->handler(d->arg, id, error);
@@ -550,6 +567,7 @@ draft_commit(struct draft *d, queue_committed *handler, void *arg)
 	}
 	if (d->refusal != NULL)
 		return d->refusal;
+	note_wait(d);
 	m = d->msg;
 	d->msg = NULL;
 	d->handler = handler;

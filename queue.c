@@ -56,6 +56,7 @@ struct msg {
 	uint64_t size;
 	uint32_t crc;
 	struct text_facts facts;
+	struct spool_state state;
 	int error;
 	bool named; /* it stands in new/ */
 	queue_committed *handler;
@@ -315,6 +316,12 @@ msg_envelope(struct msg *m, const struct envelope *e)
 	m->envelope_octets = m->pending.len - at;
 }
 
+void
+msg_waits(struct msg *m, const char *reason)
+{
+	spool_set_reason(&m->state, reason);
+}
+
 /* Write what is in memory; the head's place stays empty until the commit. */
 static int
 write_pending(struct msg *m)
@@ -374,11 +381,10 @@ write_head(struct msg *m)
 {
 	struct spool_head h = { m->id, m->envelope_octets, m->size,
 		m->envelope_crc, m->crc, m->facts.has };
-	static const struct spool_state untried;
 	char block[SPOOL_ENVELOPE_AT];
 
 	spool_format_head(&h, block);
-	spool_format_state(&untried, block + SPOOL_STATE_AT);
+	spool_format_state(&m->state, block + SPOOL_STATE_AT);
 	if (m->fd == -1) {
 		memcpy(m->pending.data, block, sizeof(block));
 		return 0;

@@ -339,6 +339,8 @@ void msg_envelope(struct msg *m, const struct envelope *e);
 /* More content, canonical text.  An error (ENOSPC, EIO, ...) is remembered
  * and returned by every later call and by the commit. */
 int msg_write(struct msg *m, struct span content);
+/* Why it will have to wait, for who looks at the queue; before the commit. */
+void msg_waits(struct msg *m, const char *reason);
 uint64_t msg_size(const struct msg *m); /* content so far, octets */
 void msg_abort(struct msg *m);		/* NULL is fine; nothing stays */
 
@@ -632,6 +634,11 @@ struct sched *sched_new(struct loop *l, struct queue *q, struct connector *c,
 void sched_free(struct sched *s);
 /* A message is in the queue, to be tried when wall clock reaches due_ms. */
 void sched_add(struct sched *s, queue_id id, int64_t due_ms);
+/* Why a new message of this sender would have to wait; NULL: it would not. */
+const char *sched_waits(const struct sched *s, const char *sender);
+/* The same as sched_add(), now, for a new one of which that has been recorded:
+ * while it holds, the message is not opened. */
+void sched_add_waiting(struct sched *s, queue_id id, const struct envelope *e);
 /* Read the spool and add what is there, in slices, from the loop. */
 void sched_start(struct sched *s);
 /* New configuration; running transactions end under the old one. */

@@ -112,6 +112,9 @@ enum outcome settle(const struct settle_scene *scene, struct job *j);
  * its time was over, and e is gone. */
 bool settle_waiting(const struct settle_scene *scene, struct entry *e,
     const struct fault *fault);
+/* The same for a new message, in the spool of which it is recorded already. */
+void settle_new(const struct settle_scene *scene, queue_id id,
+    const struct envelope *e, const struct fault *fault);
 
 /* ---- quota.c: recipients in a rolling day ---- */
 
@@ -370,6 +373,11 @@ struct backlog_handlers {
 /* Give what is due its way, a slice of it.  Returns true if more is due. */
 bool backlog_sort(struct backlog *b, struct instant now,
     const struct backlog_handlers *handlers);
+/* The relay that a sender's message would wait for, as all are paused that
+ * serve it; else NULL.  And let it wait there. */
+struct pool *backlog_paused(const struct backlog *b, const char *sender);
+void backlog_park(struct pool *p, queue_id id, const struct envelope *e,
+    struct instant now);
 /* The next job for a pool; NULL: none now. */
 struct job *backlog_take(struct backlog *b, struct pool *p, struct instant now);
 void backlog_end(struct backlog *b, struct job *j); /* frees it */

@@ -504,18 +504,12 @@ strand(const struct settle_scene *scene, struct entry *e,
 	finish(scene, e);
 }
 
-bool
-settle_waiting(const struct settle_scene *scene, struct entry *e,
+static void
+tell_waiting(const struct settle_scene *scene, const struct entry *e,
     const struct fault *fault)
 {
-	int64_t life = config_lifetime_ms(scene->config, e->envelope.sender);
 	size_t i;
 
-	if (age_left_ms(scene->ages, scene->now, e->envelope.arrived_ms, life) <
-	    0) {
-		strand(scene, e, fault);
-		return false;
-	}
 	for (i = 0; i < e->envelope.recipient_count; i++) {
 		const struct recipient *r = &e->envelope.recipient[i];
 		struct line line = { r, scene->peer, fault_status(fault->kind),
@@ -524,7 +518,30 @@ settle_waiting(const struct settle_scene *scene, struct entry *e,
 		if (r->state == RECIPIENT_WAITING)
 			log_line(scene, e, "", &line);
 	}
-	entry_note(e, fault->text);
 	observe_end(scene, e->id, false, fault->text);
+}
+
+void
+settle_new(const struct settle_scene *scene, queue_id id,
+    const struct envelope *e, const struct fault *fault)
+{
+	const struct entry entry = { .id = id, .envelope = *e }; /* borrowed */
+
+	tell_waiting(scene, &entry, fault);
+}
+
+bool
+settle_waiting(const struct settle_scene *scene, struct entry *e,
+    const struct fault *fault)
+{
+	int64_t life = config_lifetime_ms(scene->config, e->envelope.sender);
+
+	if (age_left_ms(scene->ages, scene->now, e->envelope.arrived_ms, life) <
+	    0) {
+		strand(scene, e, fault);
+		return false;
+	}
+	entry_note(e, fault->text);
+	tell_waiting(scene, e, fault);
 	return true;
 }

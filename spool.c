@@ -213,6 +213,16 @@ spool_format_state(const struct spool_state *s, char out[SPOOL_STATE])
 }
 
 void
+spool_set_reason(struct spool_state *s, const char *reason)
+{
+	struct buf escaped = { NULL, 0, 0 };
+
+	buf_add_escaped(&escaped, span_of(reason));
+	(void)snprintf(s->reason, sizeof(s->reason), "%s", buf_text(&escaped));
+	buf_free(&escaped);
+}
+
+void
 spool_format_end(queue_id id, char out[SPOOL_END])
 {
 	char text[QUEUE_ID_MAX], line[SPOOL_END + 1];

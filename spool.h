@@ -56,6 +56,8 @@ struct spool_state {
 
 void spool_format_head(const struct spool_head *h, char out[SPOOL_STATE_AT]);
 void spool_format_state(const struct spool_state *s, char out[SPOOL_STATE]);
+/* Escaped, cut where it is too long. */
+void spool_set_reason(struct spool_state *s, const char *reason);
 void spool_format_end(queue_id id, char out[SPOOL_END]);
 /* crc receives its checksum.  -1: EINVAL, a value contains a control byte;
  * EFBIG, it is over the limit; out is then undefined. */

@@ -4,8 +4,8 @@
  *
  * A test that includes this has at its top a line "wrap:" with
  * queue_begin msg_id msg_envelope msg_write msg_size msg_abort queue_commit
- * queue_has_room queue_is_failing sched_add clock_read random_bits log_info
- * log_warning accept4
+ * queue_has_room queue_is_failing sched_add sched_waits clock_read random_bits
+ * log_info log_warning accept4
  */
 #ifndef SUBMISSION_H
 #define SUBMISSION_H
@@ -76,6 +76,7 @@ bool __wrap_queue_has_room(const struct queue *q, uint64_t octets,
     uint64_t min_free);
 bool __wrap_queue_is_failing(const struct queue *q);
 void __wrap_sched_add(struct sched *s, queue_id id, int64_t due_ms);
+const char *__wrap_sched_waits(const struct sched *s, const char *sender);
 void __wrap_clock_read(struct instant *now);
 uint64_t __wrap_random_bits(void);
 void __wrap_log_info(const char *part, const char *format, ...)
@@ -183,6 +184,15 @@ __wrap_sched_add(struct sched *s, queue_id id, int64_t due_ms)
 	(void)id;
 	assert_int_equal(due_ms, world.now.wall_ms);
 	world.scheduled++;
+}
+
+/* No relay is paused. */
+const char *
+__wrap_sched_waits(const struct sched *s, const char *sender)
+{
+	(void)s;
+	(void)sender;
+	return NULL;
 }
 
 void

@@ -243,6 +243,46 @@ only_the_second_link_lost_in_a_row_pauses_the_relay(void **state)
 	}
 }
 
+/* Why it waits is in its file from the start, so that nothing needs to be
+ * opened, moved or written for it before the relay works. */
+static void
+a_new_message_is_left_alone_while_its_relay_is_paused(void **state)
+{
+	const struct queue_info *info;
+	struct bench *b = *state;
+	struct queue_walk *w;
+	struct entry *e;
+	enum queue_place place;
+	queue_id id;
+
+	assert_null(sched_waits(b->sched, "from@here.example"));
+	(void)submit(b, 1);
+	refuse(b, FAULT_CONNECT);
+	assert_true(relay_status(b).paused);
+	assert_string_equal(sched_waits(b->sched, "from@here.example"),
+	    b->sched->backlog.pool[0]->fault.text);
+	id = store(b, 2);
+	e = queue_look(b->queue, id, &place);
+	sched_add_waiting(b->sched, id, &e->envelope);
+	entry_close(e);
+	turn(b);
+	w = queue_walk_new(b->queue, PLACE_NEW, 0);
+	assert_true(queue_walk_next(w, &info));
+	assert_int_equal(info->id, id);
+	queue_walk_free(w);
+	assert_int_equal(waiting(b), 2);
+	serve_all(b, HOUR / SECOND);
+	assert_int_equal(relay_status(b).sent, 3);
+	assert_int_equal(count_untouched(b), 0);
+	/* It works again: there is nothing to wait for. */
+	id = store(b, 1);
+	e = queue_look(b->queue, id, &place);
+	sched_add_waiting(b->sched, id, &e->envelope);
+	entry_close(e);
+	serve_all(b, 10);
+	assert_int_equal(count_untouched(b), 0);
+}
+
 /* A thousand machines have lost the same relayhost at the same moment.  They
  * must not come back as one. */
 static void
@@ -288,6 +328,7 @@ main(void)
 		T(J13_a_machine_that_was_off_has_an_hour),
 		T(a_message_that_always_ends_the_session_is_passed_by),
 		T(only_the_second_link_lost_in_a_row_pauses_the_relay),
+		T(a_new_message_is_left_alone_while_its_relay_is_paused),
 		T(a_fleet_does_not_come_back_at_once),
 	};
 

@@ -24,14 +24,18 @@ def fault(point, text=None, then="go-on"):
     return spoil
 
 
+def file_of(daemon, name):
+    return next(daemon.spool.glob(f"[nc]*/{name}"))    # new/ or cur/
+
+
 def damage(daemon, host, name, at):
-    path = daemon.spool / "cur" / name
+    path = file_of(daemon, name)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"\r\n\r\nx\r\n", b"\r\n\r\ny\r\n"))
 
 
 def lock(daemon, host, name, at):
-    (daemon.spool / "cur" / name).chmod(0)
+    file_of(daemon, name).chmod(0)
 
 
 def nothing(daemon, host, name, at):

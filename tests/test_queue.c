@@ -569,6 +569,24 @@ the_parameters_of_dsn_survive_a_restart_and_marks(void **state)
 }
 
 static void
+why_a_new_message_waits_is_in_its_file(void **state)
+{
+	struct spool *s = *state;
+	struct msg *m = begin(s, 1, "body\r\n");
+	const struct queue_info *info;
+	struct queue_walk *w;
+
+	msg_waits(m, "no route \x1b to it");
+	queue_commit(m, committed, s);
+	assert_false(queue_sync(s->queue));
+	w = queue_walk_new(s->queue, PLACE_NEW, QUEUE_WALK_ENVELOPE);
+	assert_true(queue_walk_next(w, &info));
+	assert_int_equal(info->attempts, 0);
+	assert_string_equal(info->reason, "no route \\x1b to it");
+	queue_walk_free(w);
+}
+
+static void
 marks_and_attempts_survive_a_restart(void **state)
 {
 	struct spool *s = *state;
@@ -1236,6 +1254,7 @@ main(void)
 		T(a_taken_message_is_what_was_committed),
 		T(a_taken_message_tells_what_its_content_has),
 		T(the_parameters_of_dsn_survive_a_restart_and_marks),
+		T(why_a_new_message_waits_is_in_its_file),
 		T(marks_and_attempts_survive_a_restart),
 		T(notes_end_at_their_limit),
 		T(what_was_said_of_a_recipient_survives_a_restart),

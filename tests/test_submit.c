@@ -4,7 +4,7 @@
  *
  * wrap: queue_begin msg_id msg_envelope msg_write msg_size msg_abort
  * wrap: queue_commit queue_has_room queue_is_failing sched_add clock_read
- * wrap: random_bits log_info log_warning accept4
+ * wrap: sched_waits random_bits log_info log_warning accept4
  */
 #include "submission.h"
 
