@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import socket
@@ -568,6 +569,13 @@ def spoil_owner(path):
     return "belongs to user|Permission denied"
 
 
+def spoil_owner_of_group(path):
+    """The daemon can read it, and somebody else can write it."""
+    shutil.chown(path, "games", pwd.getpwnam(DAEMON_USER).pw_gid)
+    path.chmod(0o640)
+    return "belongs to user"
+
+
 def spoil_kind(path):
     path.unlink()
     os.mkfifo(path, 0o600)
@@ -582,9 +590,10 @@ def spoil_place(path):
 
 @pytest.mark.root
 @pytest.mark.parametrize("spoil", [spoil_mode, spoil_group, spoil_owner,
-                                   spoil_kind, spoil_place],
-                         ids=["G1-0644", "G1-group", "G1-owner", "G2-FIFO",
-                              "G2-directory"])
+                                   spoil_owner_of_group, spoil_kind,
+                                   spoil_place],
+                         ids=["G1-0644", "G1-group", "G1-owner",
+                              "G1-owner-0640", "G2-FIFO", "G2-directory"])
 def test_a_password_file_that_is_no_secret(make_daemon, host, spoil):
     """78 at start; while it runs the relay is paused and mail is kept."""
     daemon = make_daemon(**UNTRACED)

@@ -163,7 +163,10 @@ def test_default_listeners(make_daemon, directory):
 # Whom it becomes.
 
 @pytest.mark.root
-def test_the_state_of_the_process(daemon):
+def test_the_state_of_the_process(make_daemon):
+    """Without strace, whose tracees can gain no privileges anyway."""
+    daemon = make_daemon(trace=False, wrapper=("setpriv", "--groups", "1,2"))
+    daemon.start()
     user = pwd.getpwnam(DAEMON_USER)
     status = proc(daemon, "status")
     assert status["Uid"].split() == [str(user.pw_uid)] * 4

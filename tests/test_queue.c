@@ -2,7 +2,7 @@
  * The spool: a test for each row of the table of states in queue.c, faults at
  * every system call of the commit, and damage of every kind.
  *
- * wrap: fdatasync fsync write renameat2 openat clock_read
+ * wrap: fdatasync fsync write renameat2 openat fstatat clock_read
  */
 #include "../spool.h"
 
@@ -35,6 +35,8 @@ int __wrap_renameat2(int from, const char *old, int to, const char *new,
     unsigned flags);
 int __real_openat(int dir, const char *name, int flags, ...);
 int __wrap_openat(int dir, const char *name, int flags, ...);
+int __real_fstatat(int dir, const char *name, struct stat *st, int flags);
+int __wrap_fstatat(int dir, const char *name, struct stat *st, int flags);
 void __real_clock_read(struct instant *now);
 void __wrap_clock_read(struct instant *now);
 
@@ -47,6 +49,9 @@ static struct {
 	unsigned syncs;   /* how many there were */
 	int synced[64];   /* their descriptors */
 	int64_t clock_ms; /* added to both clocks */
+	/* Done to a file when it has been looked at, before it is opened. */
+	void (*meanwhile)(const char *path);
+	const char *path;
 } fault;
 
 static bool
@@ -93,6 +98,16 @@ __wrap_openat(int dir, const char *name, int flags, ...)
 	if ((flags & O_CREAT) != 0 && fails())
 		return -1;
 	return __real_openat(dir, name, flags, 0600);
+}
+
+int
+__wrap_fstatat(int dir, const char *name, struct stat *st, int flags)
+{
+	int ret = __real_fstatat(dir, name, st, flags);
+
+	if (fault.meanwhile != NULL)
+		fault.meanwhile(fault.path);
+	return ret;
 }
 
 void
@@ -1122,6 +1137,43 @@ H8_to_H14_planted_files_are_not_followed(void **state)
 }
 
 static void
+become_a_link(const char *path)
+{
+	char other[128];
+
+	(void)snprintf(other, sizeof(other), "%s.moved", path);
+	assert_int_equal(rename(path, other), 0);
+	assert_int_equal(symlink(other, path), 0);
+}
+
+static void
+become_open_to_all(const char *path)
+{
+	assert_int_equal(chmod(path, 0666), 0);
+}
+
+/* It was fine when it was looked at. */
+static void
+H8_to_H14_what_is_exchanged_meanwhile_is_not_followed(void **state)
+{
+	static void (*const meanwhile[])(
+	    const char *path) = { become_a_link, become_open_to_all };
+	struct spool *s = *state;
+	char path[96];
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		queue_id id = add(s, 1, short_body);
+
+		path_of(s, "cur", id, path);
+		fault.meanwhile = meanwhile[i];
+		fault.path = path;
+		assert_null(queue_take(s->queue, id));
+		fault.meanwhile = NULL;
+	}
+}
+
+static void
 H16_foreign_names_are_left_alone(void **state)
 {
 	struct spool *s = *state;
@@ -1271,6 +1323,7 @@ main(void)
 		T(H7_no_message_has_more_recipients_than_can_be_set),
 		T(H6_a_newer_format_is_kept),
 		T(H8_to_H14_planted_files_are_not_followed),
+		T(H8_to_H14_what_is_exchanged_meanwhile_is_not_followed),
 		T(H16_foreign_names_are_left_alone),
 		T(H16_of_two_with_one_id_one_is_sent),
 		T(S1_H17_what_was_being_received_is_gone_after_a_restart),

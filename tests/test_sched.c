@@ -165,6 +165,38 @@ a_refused_message_waits_by_its_own_retries(void **state)
 }
 
 static void
+a_restart_does_not_shorten_the_wait(void **state)
+{
+	struct bench *b = *state;
+
+	(void)submit(b, 1);
+	make_ready(b, &fake.link[0]);
+	finish(b, &fake.link[0], deferred);
+	sched_free(b->sched);
+	b->sched = sched_new(b->loop, b->queue, NULL, &b->config);
+	sched_start(b->sched);
+	advance(b, 50 * 1000);
+	assert_int_equal(fake.opened, 1);
+	advance(b, 20 * 1000);
+	assert_int_equal(fake.opened, 2);
+}
+
+static void
+who_has_it_is_not_sent_to_again(void **state)
+{
+	static const enum verdict first[] = { VERDICT_SENT, VERDICT_DEFERRED };
+	struct bench *b = *state;
+	struct relay_link *link = &fake.link[0];
+
+	(void)submit(b, 2);
+	make_ready(b, link);
+	finish(b, link, first);
+	advance(b, 70 * 1000);
+	assert_int_equal(link->delivery->recipient_count, 1);
+	assert_int_equal(link->delivery->recipient[0].index, 1);
+}
+
+static void
 recipients_are_split_and_only_the_deferred_one_is_retried(void **state)
 {
 	struct bench *b = *state;
@@ -575,6 +607,8 @@ main(void)
 		T(a_pause_lets_one_probe_through_and_its_wait_doubles),
 		T(an_untried_message_goes_again_after_the_pause),
 		T(a_refused_message_waits_by_its_own_retries),
+		T(a_restart_does_not_shorten_the_wait),
+		T(who_has_it_is_not_sent_to_again),
 		T(recipients_are_split_and_only_the_deferred_one_is_retried),
 		T(an_old_message_that_is_refused_for_now_has_failed),
 		T(H21_a_message_is_no_older_because_the_clock_is_set),
