@@ -1,5 +1,5 @@
-# relayd: make, make check, make soak, make lint, make asan, make bench,
-# make fuzz, make fuzz-coverage, make install, make install-mta
+# relayd: make, make check, make soak, make mutants, make lint, make asan,
+# make bench, make fuzz, make fuzz-coverage, make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
 # CFLAGS, WERROR= and the directories below, the same for make and for make
@@ -128,6 +128,12 @@ check-system: all
 # The tests that take too long for every change; they print their figures.
 soak:
 	$(MAKE) check-system SELECT='-m soak -rP'
+
+# Are planted faults caught by the tests?  MUTANTS: some of tests/mutants/.
+MUTANTS =
+mutants: all $(UNITS)
+	tests/peers.sh
+	$(PYTHON) -B tests/mutants.py $(MUTANTS)
 
 # What the benchmark needs besides: a relayhost, a load, the machine's limit.
 BENCH = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
@@ -294,7 +300,7 @@ clean:
 	rm -rf build
 	rm -f relayd sendmail relayctl mailq newaliases
 
-.PHONY: all check check-unit check-fuzz check-system soak asan bench fuzz \
+.PHONY: all check check-unit check-fuzz check-system soak mutants asan bench fuzz \
     fuzz-coverage replay-corpus run-fuzzers lint format install install-mta clean
 .SECONDARY:
 
