@@ -1,4 +1,5 @@
-"""relayd(8) lists every log line that the daemon can write."""
+"""relayd(8) lists every log line that the daemon can write, and SECURITY.md
+names tests that are there."""
 
 import re
 
@@ -53,3 +54,16 @@ def test_no_call_is_overlooked():
     calls = sum(len(re.findall(r"\blog_(?:info|warning|error)\(",
                                path.read_text())) for path in DAEMON)
     assert len(list(formats())) == calls
+
+
+def test_every_proof_in_the_threat_model_is_there():
+    rows = re.findall(r"^\|.*\| (`.*`) \|$", (TOP / "SECURITY.md").read_text(),
+                      re.M)
+    assert len(rows) > 15
+    tests = "".join(path.read_text() for path in HERE.glob("test_*.[cp]*"))
+    for name in re.findall("`([^`]+)`", " ".join(rows)):
+        if "." in name:
+            place = TOP if "/" in name else HERE
+            assert (place / name).is_file(), name
+        else:
+            assert re.search(rf"^(?:def )?{name}\(", tests, re.M), name
