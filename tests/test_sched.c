@@ -173,6 +173,8 @@ a_restart_does_not_shorten_the_wait(void **state)
 	make_ready(b, &fake.link[0]);
 	finish(b, &fake.link[0], deferred);
 	sched_free(b->sched);
+	loop_free(b->loop);
+	b->loop = loop_new();
 	b->sched = sched_new(b->loop, b->queue, NULL, &b->config);
 	sched_start(b->sched);
 	advance(b, 50 * 1000);
