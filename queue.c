@@ -25,6 +25,7 @@
  */
 #include "spool.h"
 
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -185,7 +186,7 @@ queue_open(const char *path, unsigned flags, pid_t *owner)
 	struct queue *q = mem_alloc(sizeof(*q));
 	size_t i;
 
-	q->tmp = q->lock = -1;
+	q->tmp = q->lock = q->event = -1;
 	for (i = 0; i < PLACES; i++)
 		q->place[i] = -1;
 	q->read_only = (flags & QUEUE_READ_ONLY) != 0;
@@ -443,6 +444,13 @@ queue_commit(struct msg *m, queue_committed *handler, void *arg)
 
 /* ---- group commit ---- */
 
+/* A group that is being synced. */
+struct flight {
+	struct msg *group; /* oldest first */
+	struct sync_file file[GROUP_MAX];
+	struct instant began;
+};
+
 /* Name it and start its write-back, so that the group's is one. */
 static void
 name_and_start(struct queue *q, struct msg *m)
@@ -480,23 +488,17 @@ give_up(struct queue *q, struct msg *m, int error)
  * would lie.  True: there is a file that is on stable storage.
  */
 static bool
-sync_files(struct queue *q, struct msg *group)
+take_errors(struct queue *q, const struct flight *f)
 {
-	struct sync_file file[GROUP_MAX];
-	size_t count = 0, i = 0;
 	bool any = false;
 	struct msg *m;
+	size_t i = 0;
 
-	for (m = group; m != NULL; m = m->next) {
-		if (m->error == 0)
-			file[count++] = (struct sync_file){ m->fd, 0 };
-	}
-	syncer_run(q->syncer, file, count);
-	for (m = group; m != NULL; m = m->next) {
+	for (m = f->group; m != NULL; m = m->next) {
 		if (m->error != 0)
 			continue;
-		if (file[i].error != 0)
-			give_up(q, m, file[i].error);
+		if (f->file[i].error != 0)
+			give_up(q, m, f->file[i].error);
 		else
 			any = true;
 		i++;
@@ -528,17 +530,55 @@ sync_places(struct queue *q)
 	return 0;
 }
 
-/* Sync the group's files, and then the one directory that names them. */
-static void
-sync_group(struct queue *q, struct msg *group)
+/* The oldest that wait for it, as many as make a group. */
+static struct msg *
+take_group(struct queue *q)
 {
-	int error = 0;
-	struct msg *m;
-	bool any;
+	struct msg *group = q->group, *last = group;
+	size_t n;
 
-	for (m = group; m != NULL; m = m->next)
+	for (n = 1; n < GROUP_MAX && last->next != NULL; n++)
+		last = last->next;
+	q->group = last->next;
+	last->next = NULL;
+	if (q->group == NULL)
+		q->group_end = &q->group;
+	return group;
+}
+
+/* Name a group's files and have them synced. */
+static void
+begin_flight(struct queue *q)
+{
+	struct flight *f = mem_alloc(sizeof(*f));
+	size_t count = 0;
+	struct msg *m;
+
+	clock_read(&f->began);
+	f->group = take_group(q);
+	for (m = f->group; m != NULL; m = m->next) {
 		name_and_start(q, m);
-	any = sync_files(q, group);
+		if (m->error == 0)
+			f->file[count++] = (struct sync_file){ m->fd, 0 };
+	}
+	q->flight = f;
+	syncer_start(q->syncer, f->file, count, q->event);
+}
+
+/*
+ * Its files are synced: now the directory that names them.  Not by a helper:
+ * new/ must not lose a name for good while cur/ has it only for now, so that
+ * nothing may move meanwhile.  Returns the group.
+ */
+static struct msg *
+end_flight(struct queue *q)
+{
+	struct flight *f = q->flight;
+	struct msg *m, *group = f->group;
+	struct instant ended;
+	int error = 0;
+	bool any = take_errors(q, f);
+
 	q->unsynced[PLACE_NEW] |= any;
 	if (any && sync_places(q) == -1) {
 		error = errno;
@@ -550,6 +590,11 @@ sync_group(struct queue *q, struct msg *group)
 		if (m->error == 0)
 			m->error = error;
 	}
+	clock_read(&ended);
+	histogram_add(&q->commits, ended.mono_ms - f->began.mono_ms);
+	q->flight = NULL;
+	free(f);
+	return group;
 }
 
 /* Tell the outcome; a failed message leaves nothing behind. */
@@ -567,31 +612,66 @@ tell(struct msg *m)
 	handler(arg, id, error);
 }
 
+/* Has what is in flight, if anything, come to its end?  Without an event there
+ * is nobody who would ask again. */
+static bool
+is_landed(const struct queue *q)
+{
+	if (q->flight != NULL && q->event == -1)
+		syncer_wait(q->syncer);
+	return q->flight == NULL || syncer_is_done(q->syncer);
+}
+
+/* The next group takes off before those of the last one are told, so that the
+ * disk does not wait. */
 bool
 queue_sync(struct queue *q)
 {
-	struct msg *group = q->group, *last = NULL, *m = group;
-	struct instant began, ended;
-	size_t n;
+	struct msg *m, *group = NULL;
 
-	if (group == NULL)
+	if (q->flight == NULL && q->group != NULL)
+		begin_flight(q);
+	if (q->flight == NULL || !is_landed(q))
 		return false;
-	for (n = 0; n < GROUP_MAX && m != NULL; n++, m = m->next)
-		last = m;
-	q->group = m;
-	last->next = NULL;
-	if (q->group == NULL)
-		q->group_end = &q->group;
-	clock_read(&began);
-	sync_group(q, group);
-	clock_read(&ended);
-	histogram_add(&q->commits, ended.mono_ms - began.mono_ms);
+	group = end_flight(q);
+	if (q->event != -1 && q->group != NULL)
+		begin_flight(q);
 	while (group != NULL) {
 		m = group;
 		group = m->next;
 		tell(m);
 	}
+	if (q->flight != NULL)
+		return syncer_is_done(q->syncer); /* it was a small one */
 	return q->group != NULL;
+}
+
+bool
+queue_is_committing(const struct queue *q, queue_id id)
+{
+	const struct msg *m = q->flight == NULL ? NULL : q->flight->group;
+
+	while (m != NULL && m->id != id)
+		m = m->next;
+	return m != NULL;
+}
+
+int
+queue_event(struct queue *q)
+{
+	q->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return q->event;
+}
+
+void
+queue_settle(struct queue *q)
+{
+	int event = q->event;
+
+	q->event = -1;
+	while (queue_sync(q))
+		continue;
+	fd_close(&event); /* not before: a flight may have had it */
 }
 
 const struct histogram *
@@ -644,8 +724,7 @@ queue_close(struct queue *q)
 
 	if (q == NULL)
 		return;
-	while (q->group != NULL)
-		(void)queue_sync(q);
+	queue_settle(q);
 	queue_sync_marks(q);
 	syncer_free(q->syncer);
 	free(q->mark_fd);

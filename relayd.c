@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -173,6 +174,17 @@ sync_spool(void *arg)
 		loop_stop(d->loop);
 }
 
+/* A group is done: the turn's end sees to it. */
+static void
+on_synced(void *arg, unsigned events)
+{
+	const struct relayd *d = arg;
+	eventfd_t count;
+
+	(void)events;
+	(void)eventfd_read(d->synced, &count);
+}
+
 static void
 sync_marks(void *arg)
 {
@@ -290,6 +302,10 @@ static int
 make_parts(struct relayd *d)
 {
 	loop_at_turn_end(d->loop, sync_spool, d);
+	d->synced = queue_event(d->queue);
+	if (d->synced == -1 ||
+	    loop_watch(d->loop, d->synced, LOOP_READ, on_synced, d) == -1)
+		return startup_fail(EX_OSERR, "events can't be made");
 	d->connector = connector_new(d->loop);
 	if (d->connector == NULL)
 		return EX_SOFTWARE;
@@ -377,8 +393,8 @@ release(struct relayd *d)
 	control_free(d->control);
 	metrics_free(d->metrics);
 	confinement_free(d->confinement);
-	while (d->queue != NULL && queue_sync(d->queue))
-		; /* whoever waits for it is still there */
+	if (d->queue != NULL)
+		queue_settle(d->queue); /* who waits for it is still there */
 	sweep_free(d->sweep);
 	bounce_free(d->bounce);
 	submit_free(d->submit);

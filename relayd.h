@@ -354,7 +354,7 @@ int queue_replaced(struct queue *q, queue_id id, enum queue_place place);
 
 /*
  * Ask for the message to be made durable.  Consumes m.  The handler is called
- * from queue_sync(), never from within this call, with
+ * from queue_sync() or queue_settle(), never from within this call, with
  *   error 0: file and directory entry are on stable storage; only then may
  *            the caller answer 250, which takes over the responsibility
  *            (RFC 5321, 4.2.5 and 6.1).
@@ -365,6 +365,11 @@ void queue_commit(struct msg *m, queue_committed *handler, void *arg);
 /* Make this turn's commits durable, together, at most a group at a time;
  * called at its end.  True: more wait, so the next turn is to come at once. */
 bool queue_sync(struct queue *q);
+/* Let it return while the disk works.  The descriptor (-1: errno) becomes
+ * readable when it is to be called again. */
+int queue_event(struct queue *q);
+bool queue_is_committing(const struct queue *q, queue_id id); /* though seen */
+void queue_settle(struct queue *q); /* wait for all that is being committed */
 const struct histogram *queue_commits(const struct queue *q); /* a group each */
 /* Syncs failed three times in a row: for half a minute, accept nothing. */
 bool queue_is_failing(const struct queue *q);

@@ -266,12 +266,13 @@ on_timer(void *arg)
 
 /* ---- the queue at start ---- */
 
-/* What came in since the start has been added already. */
+/* What came in since the start has been added already, or will be. */
 static bool
 is_known(const struct sched *s, queue_id id)
 {
-	return queue_id_time_ms(id) >= s->started_wall_ms &&
-	    backlog_has(&s->backlog, id);
+	return queue_is_committing(s->queue, id) ||
+	    (queue_id_time_ms(id) >= s->started_wall_ms &&
+		backlog_has(&s->backlog, id));
 }
 
 /*

@@ -96,7 +96,12 @@ struct sync_file {
 };
 
 struct syncer *syncer_new(void);
-void syncer_run(struct syncer *s, struct sync_file *file, size_t count);
+/* Begin a group; files are the syncer's until it is done.  event: an eventfd to
+ * be written to then, or -1.  A small group is done at once. */
+void syncer_start(struct syncer *s, struct sync_file *file, size_t count,
+    int event);
+bool syncer_is_done(struct syncer *s);
+void syncer_wait(struct syncer *s); /* until it is, taking part */
 void syncer_free(struct syncer *s);
 
 /* ---- queue.c, entry.c ---- */
@@ -113,6 +118,8 @@ struct queue {
 	struct msg *group;    /* waiting for their sync, oldest first */
 	struct msg **group_end;
 	struct syncer *syncer;
+	int event;                /* tells of the end of a flight; -1: nobody */
+	struct flight *flight;    /* the group that is being synced, or NULL */
 	unsigned failures;        /* syncs failed in a row */
 	int64_t failing_until_ms; /* monotonic */
 	struct histogram commits; /* the time that a group's sync takes */

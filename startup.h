@@ -24,6 +24,7 @@ struct relayd {
 	struct config *config;
 	struct identity identity;
 	struct queue *queue;
+	int synced; /* queue_event() */
 	struct connector *connector;
 	struct helper *helper; /* NULL: no password_command */
 	struct sched *sched;

@@ -2,11 +2,14 @@
  * Files made durable side by side.
  *
  * Each fdatasync() has the disk empty its cache, one after the other; those
- * that wait at the same time share it.  So a few threads, which do nothing
- * else and know nothing, take their part of a group.  They are made when there
- * is a group that is worth it; without any it only takes longer.
+ * that wait at the same time share it.  So some threads, which do nothing else
+ * and know nothing, do it for a group, while whoever gave it to them goes on or
+ * takes part.  They are made when there is a group that is worth it; without
+ * any it only takes longer.
  */
 #include "spool.h"
+
+#include <sys/eventfd.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -15,7 +18,7 @@
 #include <unistd.h>
 
 enum {
-	HELPERS = 3,
+	HELPERS = 16,
 	WORTH_IT = 4, /* files in a group */
 	STACK_OCTETS = 128 << 10,
 };
@@ -29,7 +32,16 @@ struct syncer {
 	bool stop;
 	struct sync_file *file; /* the group's */
 	size_t count, next, finished;
+	int event; /* to be written to when the group is done; -1: none */
 };
+
+static void
+end_group(struct syncer *s)
+{
+	(void)pthread_cond_signal(&s->ended);
+	if (s->event != -1)
+		(void)eventfd_write(s->event, 1);
+}
 
 /* Sync what is left of the group; the mutex is held but for the waiting. */
 static void
@@ -42,7 +54,7 @@ take_part(struct syncer *s)
 		f->error = fdatasync(f->fd) == -1 ? errno : 0;
 		(void)pthread_mutex_lock(&s->mutex);
 		if (++s->finished == s->count)
-			(void)pthread_cond_signal(&s->ended);
+			end_group(s);
 	}
 }
 
@@ -92,16 +104,40 @@ syncer_new(void)
 }
 
 void
-syncer_run(struct syncer *s, struct sync_file *file, size_t count)
+syncer_start(struct syncer *s, struct sync_file *file, size_t count, int event)
 {
-	if (count >= WORTH_IT && !s->tried)
+	bool helped = count >= WORTH_IT;
+
+	if (helped && !s->tried)
 		make_helpers(s);
+	helped = helped && s->helpers > 0;
 	(void)pthread_mutex_lock(&s->mutex);
 	s->file = file;
 	s->count = count;
 	s->next = s->finished = 0;
-	if (count >= WORTH_IT)
+	s->event = helped ? event : -1;
+	if (helped)
 		(void)pthread_cond_broadcast(&s->begun);
+	else
+		take_part(s);
+	(void)pthread_mutex_unlock(&s->mutex);
+}
+
+bool
+syncer_is_done(struct syncer *s)
+{
+	bool done;
+
+	(void)pthread_mutex_lock(&s->mutex);
+	done = s->finished == s->count;
+	(void)pthread_mutex_unlock(&s->mutex);
+	return done;
+}
+
+void
+syncer_wait(struct syncer *s)
+{
+	(void)pthread_mutex_lock(&s->mutex);
 	take_part(s);
 	while (s->finished < s->count)
 		(void)pthread_cond_wait(&s->ended, &s->mutex);

@@ -75,7 +75,8 @@ main(int argc, char **argv)
 
 		for (i = 0; i < n; i++)
 			file[i].fd = write_one(tmp, new, done + i, data, len);
-		syncer_run(syncer, file, n);
+		syncer_start(syncer, file, n, -1);
+		syncer_wait(syncer);
 		for (i = 0; i < n; i++) {
 			if (file[i].error != 0 || close(file[i].fd) == -1)
 				errx(1, "fdatasync");

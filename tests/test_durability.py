@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import durable
+from dialogue import HELLO, MAIL, QUIT, RCPT, Exchange, connect
 
 pytestmark = pytest.mark.root
 
@@ -111,6 +112,36 @@ def test_relayd_without_one_of_its_syncs_fails(make_daemon, host, place, word):
             without(lines, daemon.spool, place), daemon.spool)
     assert len(acknowledged) == 2
     assert sum(word in one for one in violations) >= 2, violations
+
+
+@pytest.mark.parametrize("relayhost", ["up", "down"])
+def test_many_at_once_are_durable_each_before_its_250(make_daemon, host,
+                                                      relayhost):
+    """Sessions go on while the messages of others are being synced, and are
+    sent; a slow disk makes them overlap."""
+    messages = 3
+    daemon = make_daemon().start(inject=("fdatasync:delay_exit=5000",))
+    if relayhost == "down":
+        host.stop()
+    clients = [Exchange(connect(daemon.socket)) for _ in range(50)]
+    for number in range(messages):
+        for client in clients:
+            client.send((HELLO if number == 0 else b"") + MAIL + RCPT +
+                        b"BDAT 12 LAST\r\nSubject: x\r\n")
+    for client in clients:
+        replies = client.send(QUIT).replies()
+        assert sum("queued as" in one for one in replies) == messages
+    if relayhost == "up":
+        host.wait_messages(messages * len(clients))
+    daemon.stop()
+    trace, = daemon.traces()
+    waiting = [0]
+    with open(trace) as lines:
+        for line in lines:
+            if "fdatasync" in line:
+                waiting.append(waiting[-1] + ("unfinished" in line) -
+                               ("resumed" in line))
+    assert max(waiting) > 3     # and daemon.check_durability() follows
 
 
 def test_relayd_whose_syncs_do_nothing_fails(make_daemon):

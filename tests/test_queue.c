@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -350,6 +351,37 @@ a_group_is_bounded(void **state)
 	assert_int_equal(s->told.calls, 32);
 	assert_false(queue_sync(s->queue));
 	assert_int_equal(s->told.calls, 33);
+}
+
+/* Groups of one kind, then of others, as they come together meanwhile. */
+static void
+groups_are_told_while_others_are_being_synced(void **state)
+{
+	struct spool *s = *state;
+	int i, fd = queue_event(s->queue);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	queue_id last;
+	struct msg *m;
+
+	assert_int_not_equal(fd, -1);
+	for (i = 0; i < 40; i++) {
+		m = begin(s, 1, "body\r\n");
+		last = msg_id(m);
+		queue_commit(m, committed, s);
+	}
+	assert_false(queue_is_committing(s->queue, last));
+	(void)queue_sync(s->queue);
+	while (s->told.calls == 0) {
+		assert_int_equal(poll(&p, 1, 20000), 1);
+		(void)queue_sync(s->queue);
+	}
+	assert_int_equal(s->told.calls, 32);
+	assert_true(queue_is_committing(s->queue, last));
+	queue_commit(begin(s, 1, "body\r\n"), committed, s);
+	queue_settle(s->queue);
+	assert_int_equal(s->told.calls, 41);
+	assert_false(queue_is_committing(s->queue, last));
+	assert_places(s, 0, 41, 0, 0);
 }
 
 static void
@@ -1297,6 +1329,7 @@ main(void)
 		T(a_group_shares_the_sync_of_its_directory),
 		T(what_has_moved_to_cur_is_there_before_new_forgets_it),
 		T(a_group_is_bounded),
+		T(groups_are_told_while_others_are_being_synced),
 		T(commit_queues_nothing_when_a_call_fails),
 		T(three_failed_syncs_stop_accepting_for_a_while),
 		T(an_aborted_message_leaves_nothing),

@@ -10,13 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/eventfd.h>
+
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-enum { FILES = 32 };
+enum { FILES = 32, HELPERS = 16 };
 
 int __wrap_fdatasync(int fd);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
@@ -78,13 +82,15 @@ sync_groups(unsigned helpers)
 			file[i] = (struct sync_file){ (int)i, -1 };
 			synced[i] = 0;
 		}
-		syncer_run(s, file, count);
+		syncer_start(s, file, count, -1);
+		syncer_wait(s);
 		for (i = 0; i < count; i++) {
 			assert_int_equal(synced[i], 1);
 			assert_int_equal(file[i].error, i % 3 == 0 ? EIO : 0);
 		}
 	}
-	syncer_run(s, file, 0);
+	syncer_start(s, file, 0, -1);
+	syncer_wait(s);
 	syncer_free(s);
 	assert_int_equal(most_together, helpers + 1);
 }
@@ -93,7 +99,40 @@ static void
 test_each_file_is_synced_once_and_several_at_a_time(void **state)
 {
 	(void)state;
-	sync_groups(3);
+	sync_groups(HELPERS);
+}
+
+/* Whoever gave it the group does other things, and is told. */
+static void
+test_a_group_is_synced_while_nobody_waits_for_it(void **state)
+{
+	struct syncer *s = syncer_new();
+	struct sync_file file[FILES];
+	struct pollfd p = { .fd = eventfd(0, EFD_CLOEXEC), .events = POLLIN };
+	size_t i;
+
+	(void)state;
+	helpers_allowed = most_together = 0;
+	for (i = 0; i < FILES; i++)
+		file[i] = (struct sync_file){ (int)i, -1 };
+	syncer_start(s, file, 3, p.fd); /* too small for it: done at once */
+	assert_true(syncer_is_done(s));
+	assert_int_equal(poll(&p, 1, 0), 0);
+	/* The first file waits for one more than there are helpers: us. */
+	helpers_allowed = HELPERS;
+	syncer_start(s, file, FILES, p.fd);
+	assert_false(syncer_is_done(s));
+	assert_int_equal(poll(&p, 1, 0), 0);
+	(void)pthread_mutex_lock(&mutex);
+	most_together = HELPERS + 1;
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&mutex);
+	assert_int_equal(poll(&p, 1, 20000), 1);
+	assert_true(syncer_is_done(s));
+	for (i = 0; i < FILES; i++)
+		assert_int_equal(file[i].error, i % 3 == 0 ? EIO : 0);
+	syncer_free(s);
+	(void)close(p.fd);
 }
 
 static void
@@ -109,6 +148,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    test_each_file_is_synced_once_and_several_at_a_time),
+		cmocka_unit_test(
+		    test_a_group_is_synced_while_nobody_waits_for_it),
 		cmocka_unit_test(test_it_works_where_there_can_be_no_helper),
 	};
 
