@@ -46,6 +46,16 @@ cause(const struct handle *h, CURLcode result)
 	return h->error[0] != '\0' ? h->error : curl_easy_strerror(result);
 }
 
+/* No authority's certificate would help. */
+static bool
+is_unfit(long verdict)
+{
+	return verdict == X509_V_ERR_INVALID_PURPOSE ||
+	    verdict == X509_V_ERR_EE_KEY_TOO_SMALL ||
+	    verdict == X509_V_ERR_CA_KEY_TOO_SMALL ||
+	    verdict == X509_V_ERR_CA_MD_TOO_WEAK;
+}
+
 static enum setup_end
 end_of(const struct handle *h, CURLcode result)
 {
@@ -100,6 +110,7 @@ handle_explain(const struct handle *h, CURLcode result, struct setup *s)
 		    verdict == X509_V_ERR_IP_ADDRESS_MISMATCH,
 		.wrong_time = verdict == X509_V_ERR_CERT_HAS_EXPIRED ||
 		    verdict == X509_V_ERR_CERT_NOT_YET_VALID,
+		.unfit = is_unfit(verdict),
 		.certificate_error = X509_verify_cert_error_string(verdict),
 	    });
 }

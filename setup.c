@@ -362,9 +362,11 @@ explain_certificate(struct setup *s, const struct setup_facts *f)
 		    s->peer, f->certificate_error);
 	else
 		setup_fault(s, FAULT_CERTIFICATE,
-		    "the certificate of %s is not trusted: %s; set "
-		    "tls_ca_file to the authority's certificate",
-		    s->peer, f->certificate_error);
+		    "the certificate of %s is not trusted: %s; %s", s->peer,
+		    f->certificate_error,
+		    f->unfit ? "the relayhost needs another one"
+			     : "set tls_ca_file to the authority's "
+			       "certificate");
 }
 
 static void

@@ -40,6 +40,7 @@ KINDS = {
     "address-as-name": {"names": "DNS:127.0.0.1"},
     "RSA-1024": {"key": ("rsa:1024",)},
     "SHA-1": {"digest": "sha1"},
+    "for-clients": {"more": "extendedKeyUsage=clientAuth\n"},
 }
 
 
@@ -58,7 +59,8 @@ def issue(authority, kind):
     (place / "index").write_text("")
     names = odd.get("names", "DNS:localhost,IP:127.0.0.1")
     (place / f"{kind}.ext").write_text(
-        f"subjectAltName={names}\n" if names else "keyUsage=digitalSignature\n")
+        (f"subjectAltName={names}\n" if names else
+         "keyUsage=digitalSignature\n") + odd.get("more", ""))
     openssl("req", "-new", "-newkey", *odd.get("key", P_256), "-nodes", "-subj",
             "/CN=localhost", "-keyout", f"{kind}.key", "-out", f"{kind}.csr")
     openssl("ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", "ca.pem",

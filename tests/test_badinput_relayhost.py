@@ -1,20 +1,19 @@
 """A relayhost that misbehaves before there is any mail to it: connection,
-greeting, EHLO, TLS.  The mail waits, the relay is paused, the operator is told
-why, nothing is given away, and the mail leaves once that is over."""
+greeting, EHLO (for TLS see test_tls_matrix.py).  The mail waits, the relay is
+paused, the operator is told why, nothing is given away, and the mail leaves
+once that is over."""
 
 import json
-import ssl
 import sys
 
 import pytest
 
-from certificates import odd_context, odd_tls
+from certificates import odd_context
 from dialogue import BYE, OK, QUIT, assert_replies, converse
 from dns_server import DnsServer
 from harness import PASSWORD, SANITIZED, USER, Daemon, peak, private
 from misbehaviour import (assert_flows, assert_nothing_leaked, assert_told,
-                          certificate, context, down, fault, flood, hold,
-                          no_starttls, to_client_hello)
+                          down, fault, flood, hold)
 from network import BlackHole, inside
 from relayhost import Relayhost
 
@@ -23,24 +22,12 @@ NOT_SMTP = r"localhost\S* does not speak SMTP"
 TOO_MUCH = "lost the connection to localhost.*: Too large response headers"
 LOST = "lost the connection to localhost.* while waiting for "
 LATE = "timed out while waiting for "
-REFUSED = r"refused STARTTLS: 454 4\.7\.0 no TLS today"
-TLS_FAILED = "the TLS handshake with localhost.* failed: "
-UNTRUSTED = "the certificate of localhost.* is not trusted: "
 MISNAMED = "the certificate of .* is not for the name "
 UNTIMELY = "the certificate of localhost.* is not valid now: "
 
 
 def greeting(reply=None, **options):
     return fault("GREETING", reply, **options)
-
-
-def handshake(*arguments, **options):
-    return fault("STARTTLS", "220 go",
-                 then=to_client_hello(*arguments, **options))
-
-
-def odd(kind):
-    return context(odd_context(kind))
 
 
 def nothing(host):
@@ -99,47 +86,6 @@ GREETINGS = [
         r"421 4\.7\.0 too busy"),
 ]
 
-TLS = [
-    row("I17-STARTTLS-stripped", no_starttls,
-        "does not offer STARTTLS, so nothing was sent"),
-    row("I18-STARTTLS-refused", fault("STARTTLS", "454 4.7.0 no TLS today"),
-        REFUSED),
-    row("I19-injected", fault("STARTTLS", "220 go\r\n250-injected"),
-        "sent plain text where TLS was to begin, so nothing was sent"),
-    row("I20-silence", handshake(then="stall"), LATE + "the TLS handshake",
-        **SOON),
-    row("I20-plain-text", handshake(b"250 2.0.0 ok\r\n", then="stall"),
-        TLS_FAILED),
-    row("I20-close", handshake(), TLS_FAILED),
-    row("I20-reset", handshake(then="reset"), TLS_FAILED),
-    row("I20-closed-instead", fault("STARTTLS", then="close"),
-        LOST + "the reply to STARTTLS"),
-    row("I21-expired", certificate("expired"), UNTIMELY + ".*expired"),
-    row("I21-not-yet-valid", odd("not-yet-valid"),
-        UNTIMELY + ".*not yet valid"),
-    row("I21-self-signed", certificate("self-signed"),
-        UNTRUSTED + "self-signed"),
-    row("I21-unknown-CA", nothing, UNTRUSTED + "unable to get local issuer",
-        tls_ca_file=None),
-    row("I21-wrong-name", certificate("wrong-name"), MISNAMED + "localhost"),
-    row("I21-name-only-in-CN", odd("name-only-in-CN"), MISNAMED + "localhost"),
-    row("I21-*", odd("any"), MISNAMED + "localhost"),
-    row("I21-NUL-in-name", odd("NUL"), MISNAMED + "localhost"),
-    row("I21-other-address", odd("other-address"), MISNAMED + "127.0.0.1",
-        host="127.0.0.1"),
-    row("I21-address-as-name", odd("address-as-name"), MISNAMED + "127.0.0.1",
-        host="127.0.0.1"),
-    row("I21-RSA-1024", odd("RSA-1024"), "key too (small|weak)"),
-    row("I21-SHA-1", odd("SHA-1"), "digest algorithm too weak"),
-    row("I22-TLS-1.0", context(odd_tls(ssl.TLSVersion.TLSv1)),
-        TLS_FAILED + ".*tls_min"),
-    row("I22-TLS-1.1", context(odd_tls(ssl.TLSVersion.TLSv1_1)),
-        TLS_FAILED + ".*tls_min"),
-    row("I22-NULL", context(odd_tls(ciphers="eNULL")), TLS_FAILED),
-    row("I22-anonymous", context(odd_tls(ciphers="aNULL")), TLS_FAILED),
-]
-
-
 def assert_deferred(daemon, host, words):
     hold(daemon)
     assert_told(daemon, words)
@@ -151,7 +97,7 @@ def assert_deferred(daemon, host, words):
 
 
 @pytest.mark.parametrize("spoil, words, relay",
-                         [*CONNECTION, *GREETINGS, *TLS])
+                         [*CONNECTION, *GREETINGS])
 def test_nothing_is_sent_and_nothing_lost(make_daemon, host, spoil, words,
                                           relay):
     mend = spoil(host)
