@@ -1,5 +1,6 @@
-# relayd: make, make check, make soak, make mutants, make lint, make asan,
-# make bench, make fuzz, make fuzz-coverage, make install, make install-mta
+# relayd: make, make check, make soak, make power-cuts, make mutants,
+# make lint, make asan, make bench, make fuzz, make fuzz-coverage,
+# make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
 # CFLAGS, WERROR= and the directories below, the same for make and for make
@@ -125,9 +126,17 @@ check-system: all
 	PYTHONDONTWRITEBYTECODE=1 tests/own-root.sh \
 	    $(PYTHON) -m pytest -q -n 4 -rs -p no:cacheprovider $(SELECT) tests
 
-# The tests that take too long for every change; they print their figures.
-soak:
-	$(MAKE) check-system SELECT='-m soak -rP'
+# Power cuts on two file systems, and that each forgotten sync shows.  Needs
+# root and loop devices.
+CUTS = 200
+power-cuts: all
+	@set -e; for kind in ext4 xfs; do \
+	    for without in nothing file directory; do \
+	        RELAYD_BIN=$(abspath $(BIN)) PYTHONDONTWRITEBYTECODE=1 \
+	            tests/own-root.sh $(PYTHON) tests/power_cuts.py \
+	            --cuts $(CUTS) --without $$without $$kind; \
+	    done; \
+	done
 
 # Are planted faults caught by the tests?  MUTANTS: some of tests/mutants/.
 MUTANTS =
@@ -146,6 +155,10 @@ $(BUILD)/bench/%.o: bench/%.c Makefile
 $(BENCH): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS) $(call wraps,bench/$*.c)
+
+# The tests that take too long for every change; they print their figures.
+soak: $(BENCH)
+	$(MAKE) check-system SELECT='-m soak -rP'
 
 # BENCHMARKS.md says how to read what it prints.  Needs root.
 bench: all $(BENCH)
@@ -300,8 +313,9 @@ clean:
 	rm -rf build
 	rm -f relayd sendmail relayctl mailq newaliases
 
-.PHONY: all check check-unit check-fuzz check-system soak mutants asan bench fuzz \
-    fuzz-coverage replay-corpus run-fuzzers lint format install install-mta clean
+.PHONY: all check check-unit check-fuzz check-system soak power-cuts mutants \
+    asan bench fuzz fuzz-coverage replay-corpus run-fuzzers lint format \
+    install install-mta clean
 .SECONDARY:
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d \

@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 # pylint: disable=wrong-import-position
+import power_cuts
 import relayhost as relayhosts
 from callers import BODY, TO
 from dialogue import Server
@@ -27,10 +28,14 @@ from relayhost import Authority, Relayhost
 
 def pytest_collection_modifyitems(config, items):
     """What waits longest begins first; what is for "make soak" only waits
-    until it is asked for, and what a build has not is not asked of it."""
+    until it is asked for, and what a build or a machine has not is not asked
+    of it."""
     absent = {"unsanitized"} if SANITIZED else set()
     if not config.option.markexpr:
         absent.add("soak")
+    if any(item.get_closest_marker("loop") for item in items) and \
+            not power_cuts.is_possible():
+        absent.add("loop")
     out = [item for item in items
            if absent & {marker.name for marker in item.iter_markers()}]
     items[:] = [item for item in items if item not in out]
@@ -43,6 +48,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "soak: only with -m soak")
     config.addinivalue_line("markers", "unsanitized: about what a build with "
                             "sanitizers is without")
+    config.addinivalue_line("markers", "loop: needs root and loop devices")
     config.addinivalue_line("markers", "peers: needs tests/peers.sh and root")
     config.addinivalue_line("markers", "root: needs root")
     config.addinivalue_line("markers", "defective_input(defect, ...): what "

@@ -21,10 +21,16 @@ def checked(result):
         raise OSError(error, os.strerror(error))
 
 
+def own_mounts(flags=0):
+    """Give this thread, and what it starts from now on, a mount namespace of
+    its own, and such others."""
+    checked(libc.unshare(CLONE_NEWNS | flags))
+    checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+
+
 def enter(directory):
     """Move this thread, and what it starts from now on, there."""
-    checked(libc.unshare(CLONE_NEWNS | CLONE_NEWNET))
-    checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+    own_mounts(CLONE_NEWNET)
     for name, text in (("resolv.conf", "nameserver 127.0.0.53\n"),
                        ("hosts", "127.0.0.1 localhost\n"),
                        ("nsswitch.conf", "hosts: files dns\n")):
