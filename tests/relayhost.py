@@ -606,14 +606,19 @@ class Relayhost:
         self.stop()
         self._holder.close()
 
-    def disconnect(self):
+    def open_sessions(self):
         with self._changed:
-            sessions = list(self._open)
+            return set(self._open)
+
+    def disconnect(self):
+        """Returns the sessions that it cuts."""
+        sessions = self.open_sessions()
         for session in sessions:
             try:
                 session.channel.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        return sessions
 
     def __enter__(self):
         return self
