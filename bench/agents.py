@@ -448,6 +448,30 @@ def load(port, sessions, messages, octets=2048, first=0):
     return messages / seconds, longest / 1e3
 
 
+def client(agent, uid, kind, count):
+    """The command line of bench/slow.py."""
+    return [sys.executable, HERE / "slow.py", str(uid),
+            agent.directory / "submit.sock", kind, str(count)]
+
+
+@contextlib.contextmanager
+def slow_clients(agent, uid, count):
+    with subprocess.Popen(client(agent, uid, "slow", count),
+                          stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
+        if process.stdout.readline() != b"ready\n":
+            raise ConnectionRefusedError(f"{count} slow clients")
+        yield
+        if process.poll() is not None:
+            raise ConnectionResetError("slow clients were sent away")
+
+
+def times(agent, uid, messages):
+    """In seconds, of one message after the other."""
+    return [float(line) for line in
+            output_of(*client(agent, uid, "timed", messages)).splitlines()]
+
+
 def smtp_source(port, sessions, messages, octets=2048):
     """The same by Postfix's own, where each session sends message after
     message as well."""

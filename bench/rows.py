@@ -6,7 +6,7 @@ import time
 
 from agents import (Nullmailer, OpenSMTPD, Postfix, PostfixReuse, Relayd,
                     Relayhost, limit, load, memory, openssl_client,
-                    smtp_source, spawn, wakeups)
+                    slow_clients, smtp_source, spawn, times, wakeups)
 from report import Bar, Samples
 
 # pylint: disable=wrong-import-order
@@ -176,6 +176,24 @@ def large_limit(run, add):
         20 * LARGE / 1e6 / (last - run.relayhost.nth(1)))
 
 
+SLOW_USER, USER = 10001, 10002
+
+
+def slow(run, kind, add):
+    """One user after another's slow clients, in turns."""
+    run.relayhost.down()
+    alone, beside = [], []
+    messages = run.count(200)
+    with run.start(kind) as agent:
+        for _ in range(5):
+            alone += times(agent, USER, messages)
+            with slow_clients(agent, SLOW_USER, 120):
+                beside += times(agent, USER, messages)
+    for name, took in ("alone", alone), ("beside 120 slow clients", beside):
+        add(f"99 % within, {name}", "ms",
+            statistics.quantiles(took, n=100)[98] * 1e3)
+
+
 def idle(run, kind, add):
     run.relayhost.up()
     with run.start(kind) as agent:
@@ -243,6 +261,7 @@ ROWS = {
     "sendmail": (sendmail, (Relayd, Postfix, OpenSMTPD, Nullmailer),
                  sendmail_limit),
     "large": (large, (Relayd, PostfixReuse), large_limit),
+    "slow": (slow, (Relayd,), None),
     "idle": (idle, (Relayd, Postfix), None),
     "scale": (scale, (Relayd, Postfix), None),
 }
@@ -297,6 +316,9 @@ BARS = (
         v("1 connection", "relayd") / v("1 connection", "machine"), .8),
     Bar("large", "memory", lambda v:
         v("most memory of a process", "relayd"), most=16, unit="MB"),
+    Bar("slow", "99 % beside slow clients to alone", lambda v:
+        v("99 % within, beside 120 slow clients", "relayd") /
+        v("99 % within, alone", "relayd"), most=2),
     Bar("idle", "wake-ups in 60 s", lambda v:
         v("wake-ups in 60 s", "relayd"), most=0, unit=""),
     Bar("idle", "private memory", lambda v:
