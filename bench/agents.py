@@ -193,7 +193,7 @@ class Relayd(Agent):
         (place / "password").write_text(PASSWORD)
         (place / "password").chmod(0o600)
         shutil.chown(place / "password", "nobody")
-        (place / "aliases").touch()
+        (place / "aliases").write_text("root: you@example.com\n")
         top = {"hostname": "web1.example.com", "origin": "example.com",
                "aliases": str(place / "aliases"), "spool": str(place / "spool"),
                "user": "nobody", "control": f"unix:{place}/control.sock",

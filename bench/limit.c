@@ -2,7 +2,9 @@
  * What the machine itself can do: messages a second that become durable when
  * there is nothing to do but that.  Each is a file of its own, written under
  * tmp/ and renamed to new/; those of a group become durable together, in the
- * order that has proved the cheapest (see queue.c), side by side (sync.c).
+ * order that has proved the cheapest (see queue.c), side by side (sync.c), which
+ * leaves nothing but the waiting for the disk to be won: what relayd gains by
+ * larger groups, and by going on meanwhile, counts for it.
  *
  * usage: limit DIRECTORY MESSAGES OCTETS GROUP
  */
