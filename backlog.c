@@ -69,7 +69,7 @@ open_message(struct backlog *b, struct due due, struct instant now)
 	if (b->over != NULL)
 		b->over(b->over_arg, e);
 	else
-		entry_finish(e);
+		(void)entry_finish(e);
 	return NULL;
 }
 

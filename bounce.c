@@ -56,7 +56,8 @@ keep(struct entry *e, const char *why)
 	char name[QUEUE_ID_MAX];
 
 	queue_id_text(e->id, name);
-	entry_finish(e);
+	if (entry_finish(e) == -1)
+		return;
 	if (failed == 0)
 		log_info("qmgr", "%s: removed", name);
 	else
@@ -138,11 +139,13 @@ remove_original(struct bounce *b, struct entry *e)
 	char name[QUEUE_ID_MAX];
 
 	queue_id_text(e->id, name);
-	if (queue_delete(b->queue, e->id) == -1)
+	if (queue_delete(b->queue, e->id) == 0) {
+		log_info("qmgr", "%s: removed", name);
+	} else {
 		log_error("qmgr", "%s can't be removed: %s", name,
 		    strerror(errno));
-	else
-		log_info("qmgr", "%s: removed", name);
+		entry_done(e); /* or its sender would be told again */
+	}
 	entry_close(e);
 }
 

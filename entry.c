@@ -246,7 +246,7 @@ entry_mark(struct entry *e, size_t recipient, enum recipient_state state)
 
 	r->state = state;
 	queue_id_text(e->id, name);
-	if (pwrite(e->fd, &mark, 1, (off_t)r->mark_at) != 1)
+	if (pwrite_all(e->fd, (struct span){ &mark, 1 }, r->mark_at) == -1)
 		log_error("qmgr",
 		    "%s: what became of <%s> can't be recorded: "
 		    "%s; it may be repeated after a restart",
@@ -263,8 +263,7 @@ put_note(struct entry *e, struct span line)
 
 	errno = EFBIG;
 	if (used + line.len <= SPOOL_NOTES_MAX &&
-	    pwrite(e->fd, line.data, line.len, (off_t)e->notes_at) ==
-		(ssize_t)line.len) {
+	    pwrite_all(e->fd, line, e->notes_at) == 0) {
 		e->notes_at += line.len;
 		e->unsynced = true;
 		return;
@@ -303,8 +302,8 @@ put_state(struct entry *e, const char *reason)
 	spool_format_state(&s, line);
 	free(e->reason);
 	e->reason = mem_text(s.reason);
-	if (pwrite(e->fd, line, sizeof(line), SPOOL_STATE_AT) ==
-	    (ssize_t)sizeof(line))
+	if (pwrite_all(e->fd, (struct span){ line, sizeof(line) },
+		SPOOL_STATE_AT) == 0)
 		return;
 	queue_id_text(e->id, name);
 	log_error("qmgr", "%s: its next try can't be recorded: %s", name,
@@ -361,24 +360,39 @@ entry_close(struct entry *e)
 }
 
 void
+entry_done(struct entry *e)
+{
+	size_t i;
+
+	for (i = 0; i < e->envelope.recipient_count; i++)
+		entry_mark(e, i, RECIPIENT_SENT);
+}
+
+int
 entry_finish(struct entry *e)
 {
 	struct queue *q = e->queue;
 	char name[QUEUE_ID_MAX];
+	int ret;
 
 	queue_id_text(e->id, name);
 	if (envelope_count(&e->envelope, RECIPIENT_FAILED) > 0) {
-		if (renameat(q->place[PLACE_CUR], name, q->place[PLACE_FAILED],
-			name) == -1)
+		ret = renameat(q->place[PLACE_CUR], name,
+		    q->place[PLACE_FAILED], name);
+		if (ret == -1)
 			log_error("qmgr", "%s can't be moved to failed/: %s",
 			    name, strerror(errno));
 		q->unsynced[PLACE_FAILED] = true;
 	} else {
 		e->unsynced = false;
-		if (unlinkat(q->place[PLACE_CUR], name, 0) == -1)
+		ret = unlinkat(q->place[PLACE_CUR], name, 0);
+		if (ret == -1) {
 			log_error("qmgr", "%s can't be removed: %s", name,
 			    strerror(errno));
+			entry_done(e);
+		}
 	}
 	q->unsynced[PLACE_CUR] = true;
 	entry_free(e);
+	return ret;
 }

@@ -22,12 +22,13 @@ reset_state(int fd, const struct envelope *e)
 
 	for (i = 0; i < e->recipient_count; i++) {
 		if (e->recipient[i].state == RECIPIENT_FAILED &&
-		    pwrite(fd, &mark, 1, (off_t)e->recipient[i].mark_at) != 1)
+		    pwrite_all(fd, (struct span){ &mark, 1 },
+			e->recipient[i].mark_at) == -1)
 			return -1;
 	}
 	spool_format_state(&untried, line);
-	if (pwrite(fd, line, sizeof(line), SPOOL_STATE_AT) !=
-	    (ssize_t)sizeof(line))
+	if (pwrite_all(fd, (struct span){ line, sizeof(line) },
+		SPOOL_STATE_AT) == -1)
 		return -1;
 	return fdatasync(fd);
 }

@@ -390,7 +390,7 @@ write_head(struct msg *m)
 		memcpy(m->pending.data, block, sizeof(block));
 		return 0;
 	}
-	return pwrite(m->fd, block, sizeof(block), 0) == sizeof(block) ? 0 : -1;
+	return pwrite_all(m->fd, (struct span){ block, sizeof(block) }, 0);
 }
 
 /* Write all that is left of it. */
@@ -509,7 +509,9 @@ take_errors(struct queue *q, const struct flight *f)
 /*
  * Sync the directories that have changed.  Messages move from new/ to cur/ to
  * failed/: the later directory comes first, for once the earlier one has lost
- * a name for good, the later one must have it for good.
+ * a name for good, the later one must have it for good.  One that fails is
+ * synced again, unlike a file: a file system that has lost a change of names
+ * takes no more of them.
  */
 static int
 sync_places(struct queue *q)

@@ -172,6 +172,7 @@ void histogram_add(struct histogram *h, int64_t ms);
 int fd_nonblocking(int fd);
 void fd_close(int *fd); /* closes unless -1; *fd = -1; keeps errno */
 int write_all(int fd, struct span s); /* EINTR and short writes handled */
+int pwrite_all(int fd, struct span s, uint64_t offset); /* the same */
 /* Append the content of a regular file: EINVAL for a FIFO or device, EFBIG for
  * more than limit octets.  st (or NULL) receives the fstat() of that file. */
 struct stat;
@@ -424,8 +425,12 @@ void entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
 /* Record only why it waits (for the list); not worth a sync. */
 void entry_note(struct entry *e, const char *reason);
 /* No recipient waits: remove the message, or leave it in failed/ when one has
- * failed.  Frees e.  Needs no free disk space. */
-void entry_finish(struct entry *e);
+ * failed.  Frees e.  Needs no free disk space.  -1: it stays in cur/ (logged)
+ * until the next start, and is not sent again. */
+int entry_finish(struct entry *e);
+/* The same for one that can't be removed: record that nobody waits for it nor
+ * is to be told of it. */
+void entry_done(struct entry *e);
 void entry_close(struct entry *e); /* it stays queued.  NULL is fine */
 /* From failed/ or hold/ back to the queue, failed recipients waiting again,
  * attempts 0.  errno ENOENT: it is not there; EBUSY: others of its recipients

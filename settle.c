@@ -298,10 +298,8 @@ finish(const struct settle_scene *scene, struct entry *e)
 	if (scene->over != NULL &&
 	    (failed > 0 || any_to_be_told(&e->envelope))) {
 		scene->over(scene->over_arg, e);
-	} else {
-		entry_finish(e);
-		if (failed == 0)
-			log_info("qmgr", "%s: removed", name);
+	} else if (entry_finish(e) == 0 && failed == 0) {
+		log_info("qmgr", "%s: removed", name);
 	}
 	observe_end(scene, id, failed == 0,
 	    failed == 0 ? "removed" : "it can't be delivered");

@@ -120,6 +120,22 @@ write_all(int fd, struct span s)
 	return 0;
 }
 
+int
+pwrite_all(int fd, struct span s, uint64_t offset)
+{
+	while (s.len > 0) {
+		ssize_t n = pwrite(fd, s.data, s.len, (off_t)offset);
+
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1)
+			return -1;
+		s = span_from(s, (size_t)n);
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
 /* Read to the end, but at most limit octets. */
 static int
 read_all(int fd, size_t limit, struct buf *out)

@@ -2,7 +2,8 @@
  * The spool: a test for each row of the table of states in queue.c, faults at
  * every system call of the commit, and damage of every kind.
  *
- * wrap: fdatasync fsync write renameat2 openat fstatat clock_read
+ * wrap: fdatasync fsync write pwrite renameat2 openat fstatat unlinkat
+ * wrap: clock_read
  */
 #include "../spool.h"
 
@@ -30,6 +31,10 @@ int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 ssize_t __real_write(int fd, const void *data, size_t len);
 ssize_t __wrap_write(int fd, const void *data, size_t len);
+ssize_t __real_pwrite(int fd, const void *data, size_t len, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *data, size_t len, off_t at);
+int __real_unlinkat(int dir, const char *name, int flags);
+int __wrap_unlinkat(int dir, const char *name, int flags);
 int __real_renameat2(int from, const char *old, int to, const char *new,
     unsigned flags);
 int __wrap_renameat2(int from, const char *old, int to, const char *new,
@@ -50,6 +55,8 @@ static struct {
 	unsigned syncs;   /* how many there were */
 	int synced[64];   /* their descriptors */
 	int64_t clock_ms; /* added to both clocks */
+	size_t piece;     /* pwrite() takes no more at once; 0: all */
+	bool unremovable; /* unlinkat() fails */
 	/* Done to a file when it has been looked at, before it is opened. */
 	void (*meanwhile)(const char *path);
 	const char *path;
@@ -84,6 +91,26 @@ __wrap_write(int fd, const void *data, size_t len)
 	if (fd > STDERR_FILENO && fails())
 		return -1;
 	return __real_write(fd, data, len);
+}
+
+/* A short write is no error: errno says nothing. */
+ssize_t
+__wrap_pwrite(int fd, const void *data, size_t len, off_t at)
+{
+	if (fault.piece > 0 && len > fault.piece) {
+		len = fault.piece;
+		errno = 0;
+	}
+	return __real_pwrite(fd, data, len, at);
+}
+
+int
+__wrap_unlinkat(int dir, const char *name, int flags)
+{
+	if (!fault.unremovable)
+		return __real_unlinkat(dir, name, flags);
+	errno = EIO;
+	return -1;
 }
 
 int
@@ -752,6 +779,54 @@ a_released_message_waits_for_its_failed_recipients(void **state)
 	assert_int_equal(errno, ENOENT);
 }
 
+static void
+what_cannot_be_removed_is_not_sent_again(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 2, "body\r\n");
+	struct entry *e = queue_take(s->queue, id);
+
+	e->envelope.recipient[0].state = RECIPIENT_SENT; /* but unmarked: ... */
+	e->envelope.recipient[1].state = RECIPIENT_SENT; /* ... see settle.c */
+	fault.unremovable = true;
+	assert_int_equal(entry_finish(e), -1);
+	fault.unremovable = false;
+	assert_places(s, 0, 0, 1, 0);
+	reopen(s);
+	e = queue_take(s->queue, id);
+	assert_int_equal(envelope_count(&e->envelope, RECIPIENT_SENT), 2);
+	assert_int_equal(entry_finish(e), 0);
+	assert_places(s, 0, 0, 0, 0);
+}
+
+/* More than is kept in memory, so that its head is written last. */
+static void
+short_writes_go_on(void **state)
+{
+	struct spool *s = *state;
+	struct msg *m =
+	    fill(queue_begin(s->queue), 1, RECIPIENT_WAITING, "body\r\n");
+	struct entry *e;
+	size_t i;
+
+	for (i = 0; i < 50000; i++)
+		(void)msg_write(m, SPAN("some line\r\n"));
+	fault.piece = 10;
+	queue_commit(m, committed, s);
+	assert_false(queue_sync(s->queue));
+	assert_int_equal(s->told.error, 0);
+	e = queue_take(s->queue, s->told.id);
+	assert_non_null(e);
+	entry_defer(e, 3, 12345, "a reason");
+	fault.piece = 0;
+	entry_close(e);
+	reopen(s);
+	e = queue_take(s->queue, s->told.id);
+	assert_int_equal(e->attempts, 3);
+	assert_string_equal(e->reason, "a reason");
+	entry_close(e);
+}
+
 static struct msg *
 again(struct spool *s, queue_id id)
 {
@@ -1344,6 +1419,8 @@ main(void)
 		T(notes_end_at_their_limit),
 		T(what_was_said_of_a_recipient_survives_a_restart),
 		T(a_released_message_waits_for_its_failed_recipients),
+		T(what_cannot_be_removed_is_not_sent_again),
+		T(short_writes_go_on),
 		T(a_replaced_message_has_its_new_content_and_states),
 		T(a_message_that_cannot_be_replaced_stays_as_it_is),
 		T(a_message_is_looked_at_wherever_it_is),
