@@ -1,6 +1,6 @@
-# relayd: make, make check, make soak, make power-cuts, make mutants,
-# make lint, make asan, make bench, make fuzz, make fuzz-coverage,
-# make install, make install-mta
+# relayd: make, make check, make soak, make power-cuts, make kill-points,
+# make fault-sweep, make mutants, make lint, make asan, make bench, make fuzz,
+# make fuzz-coverage, make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
 # CFLAGS, WERROR= and the directories below, the same for make and for make
@@ -137,6 +137,13 @@ power-cuts: all
 	            --cuts $(CUTS) --without $$without $$kind; \
 	    done; \
 	done
+
+# Every point of what "make check" only takes samples of: some minutes each.
+kill-points:
+	$(MAKE) check-system SELECT='-m sweep -rP -k test_kill_points'
+
+fault-sweep:
+	$(MAKE) check-system SELECT='-m sweep -rP -k test_fault_sweep'
 
 # Are planted faults caught by the tests?  MUTANTS: some of tests/mutants/.
 MUTANTS =
@@ -313,9 +320,9 @@ clean:
 	rm -rf build
 	rm -f relayd sendmail relayctl mailq newaliases
 
-.PHONY: all check check-unit check-fuzz check-system soak power-cuts mutants \
-    asan bench fuzz fuzz-coverage replay-corpus run-fuzzers lint format \
-    install install-mta clean
+.PHONY: all check check-unit check-fuzz check-system soak power-cuts \
+    kill-points fault-sweep mutants asan bench fuzz fuzz-coverage \
+    replay-corpus run-fuzzers lint format install install-mta clean
 .SECONDARY:
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d \

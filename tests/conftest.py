@@ -27,12 +27,12 @@ from relayhost import Authority, Relayhost
 
 
 def pytest_collection_modifyitems(config, items):
-    """What waits longest begins first; what is for "make soak" only waits
-    until it is asked for, and what a build or a machine has not is not asked
-    of it."""
+    """What waits longest begins first; what is for "make soak" and the sweeps
+    only waits until it is asked for, and what a build or a machine has not is
+    not asked of it."""
     absent = {"unsanitized"} if SANITIZED else set()
     if not config.option.markexpr:
-        absent.add("soak")
+        absent |= {"soak", "sweep"}
     if any(item.get_closest_marker("loop") for item in items) and \
             not power_cuts.is_possible():
         absent.add("loop")
@@ -46,6 +46,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
     config.addinivalue_line("markers", "soak: only with -m soak")
+    config.addinivalue_line("markers", "sweep: only with -m sweep")
     config.addinivalue_line("markers", "unsanitized: about what a build with "
                             "sanitizers is without")
     config.addinivalue_line("markers", "loop: needs root and loop devices")

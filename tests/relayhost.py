@@ -571,6 +571,7 @@ class Relayhost:
         self.start()
 
     port = property(lambda self: self._address[1])
+    listening = property(lambda self: self._listener is not None)
     context = property(
         lambda self: self.own_context or
         self.authority.context(self.certificate, "EXTERNAL" in self.auth))
