@@ -152,6 +152,8 @@ int config_certificate(const struct config_relay *r, const char **name,
 /* It can be read, and has expired or is not valid yet: so in text. */
 bool config_certificate_untimely(const struct config_relay *r,
     struct buf *text);
+/* It is not its own issuer, and that one's is not known: so in text. */
+bool config_certificate_alone(const struct config_relay *r, struct buf *text);
 struct rewrite_rules; /* mail.h */
 void config_rules(const struct config *c, struct rewrite_rules *rules); /* all
     but the aliases */

@@ -194,7 +194,9 @@ check_certificate(struct config_reading *r, const struct config_relay *relay,
 	    config_certificate(relay, &name, &error) == -1 &&
 	    errno != EACCES) /* its user may be able to */
 		config_refuse_key(r, section, name, "%s", buf_text(&error));
-	else if (certificate && config_certificate_untimely(relay, &error))
+	else if (certificate &&
+	    (config_certificate_untimely(relay, &error) ||
+		config_certificate_alone(relay, &error)))
 		/* Some relayhosts know it by its key, and ask no more. */
 		config_warn(r, &at, "%s", buf_text(&error));
 	if (relay->auth == AUTH_EXTERNAL && !certificate)

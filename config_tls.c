@@ -1,18 +1,18 @@
 /*
  * The client certificate of a relay and its key: do they belong together, and
- * is the key nobody else's?  Is it the time for it?
+ * is the key nobody else's?  Is it the time for it, and who issued it?
  */
 #include "config_parts.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { PEM_MOST = 1 << 20 };
+enum { PEM_MOST = 16 << 20 }; /* tls_ca_file may be large */
 
 /* OpenSSL would ask at the terminal. */
 static int
@@ -138,4 +138,46 @@ config_certificate_untimely(const struct config_relay *r, struct buf *text)
 	ERR_clear_error();
 	buf_free(&error);
 	return how != NULL;
+}
+
+static bool
+holds_issuer(const char *path, X509 *certificate)
+{
+	struct buf pem = { 0 };
+	X509 *issuer;
+	BIO *bio;
+	bool found = false;
+
+	if (file_read(path, PEM_MOST, &pem, NULL) == -1)
+		return false;
+	bio = BIO_new_mem_buf(pem.data, (int)pem.len);
+	while (!found &&
+	    (issuer = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+		found = X509_check_issued(issuer, certificate) == X509_V_OK;
+		X509_free(issuer);
+	}
+	(void)BIO_free(bio);
+	buf_free(&pem);
+	return found;
+}
+
+bool
+config_certificate_alone(const struct config_relay *r, struct buf *text)
+{
+	struct buf error = { 0 };
+	X509 *certificate = read_certificate(r->tls_cert, &error);
+	bool alone = certificate != NULL &&
+	    (X509_get_extension_flags(certificate) & EXFLAG_SI) == 0 &&
+	    !holds_issuer(r->tls_cert, certificate) &&
+	    !holds_issuer(r->tls_ca_file, certificate);
+
+	if (alone)
+		buf_printf(text,
+		    "%s: the certificate of its issuer is neither behind it "
+		    "nor in tls_ca_file, and the relayhost may ask for it",
+		    r->tls_cert);
+	X509_free(certificate);
+	ERR_clear_error();
+	buf_free(&error);
+	return alone;
 }

@@ -77,7 +77,8 @@ class Authority:
         if ours:
             names += ",IP:127.0.0.1"
         if kind == "self-signed":
-            self._request(kind, name, "-x509", "-days", "30", "-addext", names)
+            self._request(kind, name, "-x509", "-days", "30", "-addext", names,
+                          "-addext", "keyUsage=digitalSignature")
             return cert, key
         self._request(kind, name)
         cert.rename(cert.with_suffix(".csr"))

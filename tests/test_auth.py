@@ -15,6 +15,7 @@ import pytest
 from harness import BIN, DAEMON_USER, PASSWORD, ROOT, USER
 from misbehaviour import assert_flows, assert_nothing_leaked, assert_told, hold
 from proxy import Proxy
+from relayhost import Authority
 
 CLIENT = "web1.example.com"     # of the certificate
 ALL = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
@@ -216,22 +217,60 @@ def test_a_key_that_the_daemon_can_not_read(make_daemon, client):
     assert daemon.process.wait() == 78
 
 
-@pytest.mark.parametrize("kind, words", [
-    ("expired", "has expired"),
-    ("early", "is not valid yet: is this machine's clock right?")])
-def test_an_untimely_certificate_is_a_warning(make_daemon, host, client,
-                                              authority, kind, words):
-    for key, source in zip(("tls_cert", "tls_key"),
-                           authority.certificate(kind)):
-        shutil.copyfile(source, client[key])
-    daemon = make_daemon(relay=client).start()
-    told = f"relay.test.tls_cert: {client['tls_cert']}: {words}"
+def assert_warned(daemon, told):
+    """At start, by -n, relayctl check and at a reload."""
+    daemon.start()
     daemon.wait_log("warning: .*" + re.escape(told))
     for done in daemon.relayctl("check"), check(daemon):
         assert done.returncode == 0
         assert f"{told}\n" in (done.stdout or done.stderr)
+    seen = len(daemon.log)
+    assert daemon.relayctl("reload").returncode == 0
+    daemon.wait_log("reloaded")
+    assert any("warning: " in line and told in line
+               for line in daemon.log[seen:])
+
+
+def show(client, certificate, key):
+    shutil.copyfile(certificate, client["tls_cert"])
+    shutil.copyfile(key, client["tls_key"])
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("expired", "has expired"),
+    ("early", "is not valid yet: is this machine's clock right?")])
+def test_G5_an_untimely_certificate_is_a_warning(make_daemon, host, client,
+                                                 authority, kind, words):
+    show(client, *authority.certificate(kind))
+    daemon = make_daemon(relay=client)
+    assert_warned(daemon, f"relay.test.tls_cert: {client['tls_cert']}: {words}")
     hold(daemon)
     host.wait_messages(1)
+
+
+ALONE = "the certificate of its issuer is neither behind it nor in tls_ca_file"
+
+
+def test_G5_a_certificate_without_its_chain_is_a_warning(
+        make_daemon, host, client, directory):
+    show(client, *Authority(directory / "another").certificate(CLIENT))
+    daemon = make_daemon(relay=client)
+    assert_warned(daemon, f"relay.test.tls_cert: {client['tls_cert']}: "
+                  f"{ALONE}, and the relayhost may ask for it")
+    hold(daemon)
+    host.wait_messages(1)
+
+
+@pytest.mark.parametrize("kind, authority_of", [
+    (CLIENT, "host"), ("rooted", "another"), ("self-signed", "another")],
+    ids=["in tls_ca_file", "behind it", "its own"])
+def test_G5_a_chain_that_is_there_is_no_warning(make_daemon, client, authority,
+                                                directory, kind, authority_of):
+    issuer = (authority if authority_of == "host"
+              else Authority(directory / "another"))
+    show(client, *issuer.certificate(kind))
+    done = check(make_daemon(relay=client))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Pinned keys.
