@@ -13,10 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-	UNCONFIRMED_MAX = 1 << 20, /* octets, of more than one message */
-	LARGE = 256 << 10,         /* octets: too dear to send in vain */
-};
+enum { UNCONFIRMED_MAX = 1 << 20 }; /* octets, of more than one message */
 
 void
 pipeline_init(struct pipeline *p, unsigned can, unsigned limit)
@@ -123,7 +120,8 @@ pipeline_may_ask(const struct pipeline *p)
 		return true;
 	if (t->step <= STEP_MAIL)
 		return t == p->oldest || octets_of(p) <= UNCONFIRMED_MAX;
-	return t->step != STEP_DATA || t->size <= LARGE || t->waiting == 0;
+	return t->step != STEP_DATA || t->size <= TRANSACTION_LARGE ||
+	    t->waiting == 0;
 }
 
 void

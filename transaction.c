@@ -159,12 +159,36 @@ take_converted(struct transaction *t)
 	    t->size);
 }
 
+/*
+ * A message found to be damaged while it is sent costs the connection, and
+ * all that is in flight there, so it is read before.  A large one is sent when
+ * nothing else is in flight (pipeline.c).
+ */
+static enum preparation
+verify(struct transaction *t)
+{
+	struct entry *e = t->delivery->entry;
+	char piece[READ_SIZE];
+	ssize_t n;
+
+	if (e->size > TRANSACTION_LARGE)
+		return PREPARATION_READY;
+	entry_rewind(e);
+	do {
+		n = entry_read(e, piece, sizeof(piece));
+	} while (n > 0);
+	if (n == 0)
+		return PREPARATION_READY;
+	transaction_unreadable(t);
+	return PREPARATION_OVER;
+}
+
 /* As preparation below; READY: the size is known. */
 static enum preparation
 prepare_content(struct transaction *t)
 {
 	if (t->conversion == NULL)
-		return PREPARATION_READY;
+		return verify(t);
 	switch (conversion_prepare(t->conversion)) {
 	case CONVERSION_MORE:
 		return PREPARATION_MORE;

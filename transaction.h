@@ -55,6 +55,9 @@ void delivery_settle(struct delivery *d, enum verdict verdict,
 /* The one that this refusal is. */
 void delivery_settle_reply(struct delivery *d, const struct smtp_reply *reply);
 
+/* Octets: too dear to send in vain, or to read once more. */
+enum { TRANSACTION_LARGE = 256 << 10 };
+
 /* For a relayhost that offers this (SMTP_CAN_*). */
 struct transaction *transaction_new(struct delivery *d, unsigned can);
 void transaction_free(struct transaction *t);
@@ -64,7 +67,8 @@ enum preparation {
 	PREPARATION_READY, /* at STEP_MAIL */
 	PREPARATION_OVER,  /* not possible: every recipient has its verdict */
 };
-/* Find out, for some milliseconds, whether and how the relayhost can take it.
+/* Find out, for some milliseconds, whether and how the relayhost can take it,
+ * and unless it is large, whether all of it can be read.
  * size_limit: 0: none. */
 enum preparation transaction_prepare(struct transaction *t, unsigned can,
     uint64_t size_limit);

@@ -33,7 +33,8 @@ struct message {
 	const char *content;
 	size_t recipients; /* 0: one */
 	bool eight_bit, utf8;
-	int error; /* of the last read */
+	int error;       /* of the last read ... */
+	unsigned passes; /* ... after so many times of all of it */
 };
 
 struct step {
@@ -115,6 +116,7 @@ static struct world {
 	struct entry entry[MESSAGES];
 	struct delivery delivery[MESSAGES];
 	bool given[MESSAGES];
+	unsigned passes[MESSAGES];
 	struct config_relay relay;
 	struct relay_link *link;
 	struct buf result;
@@ -235,7 +237,8 @@ __wrap_entry_read(struct entry *e, char *out, size_t size)
 
 	if (size > left)
 		size = left;
-	if (m->error != 0 && size == left) {
+	if (m->error != 0 && left > 0 && size == left &&
+	    w.passes[e->id - 1]++ == m->passes) {
 		errno = m->error;
 		return -1;
 	}
@@ -737,7 +740,7 @@ parameters_are_those_that_are_offered(void **state)
 		{ "all",
 		    PIPE | SMTP_CAN_SIZE | SMTP_CAN_8BITMIME |
 			SMTP_CAN_SMTPUTF8,
-		    0, 0, { { "a\r\n", 0, true, true, 0 } },
+		    0, 0, { { "a\r\n", 0, true, true, 0, 0 } },
 		    { C(MAIL(" SIZE=3 BODY=8BITMIME SMTPUTF8")
 			    RCPT(1) "DATA\r\n") },
 		    "" },
@@ -745,7 +748,7 @@ parameters_are_those_that_are_offered(void **state)
 		    0, { { .content = "\r\n\xe4\r\n" } },
 		    { C(MAIL(" BODY=8BITMIME") RCPT(1) "DATA\r\n") }, "" },
 		{ "8-bit spoken of that are not there", PIPE, 0, 0,
-		    { { "a\r\n", 0, true, false, 0 } }, { DATA1 }, "" },
+		    { { "a\r\n", 0, true, false, 0, 0 } }, { DATA1 }, "" },
 		{ "I15: too large", PIPE | SMTP_CAN_SIZE, 0, 0,
 		    { { .content = "0123456789012345678901234567890123456789"
 				   "0123456789012345678901234567890123456789"
@@ -789,16 +792,16 @@ I56_content_is_converted_for_the_relayhost(void **state)
 		    "1:S" },
 		{ "no SMTPUTF8, but only the text needs it",
 		    PIPE | SMTP_CAN_8BITMIME, 0, 0,
-		    { { "S: attach\xc3\xa9\r\n\r\n", 0, false, true, 0 } },
+		    { { "S: attach\xc3\xa9\r\n\r\n", 0, false, true, 0, 0 } },
 		    { C(MAIL(" BODY=8BITMIME") RCPT(1) "DATA\r\n"), S(OK OK GO),
 			C("S: =?utf-8?Q?attach=C3=A9?=\r\n\r\n.\r\n"), S(OK) },
 		    "1:S" },
 		{ "no SMTPUTF8, and an address needs it", PIPE, 0, 0,
-		    { { "To: \xc3\xa4@b\r\n\r\n", 2, false, true, 0 },
+		    { { "To: \xc3\xa4@b\r\n\r\n", 2, false, true, 0, 0 },
 			{ .content = "b\r\n" } },
 		    { DATA1 }, "1:FF" },
 		{ "it can't be read", PIPE, 0, 0,
-		    { { "\r\n\xe4\r\n", 2, false, false, EBADMSG },
+		    { { "\r\n\xe4\r\n", 2, false, false, EBADMSG, 0 },
 			{ .content = "b\r\n" } },
 		    { DATA1 }, "1:DD" },
 	};
@@ -984,13 +987,25 @@ static void
 damaged_content_is_never_completed(void **state)
 {
 	static const struct dialogue d[] = {
-		{ "DATA", PIPE, 0, 0, { { "a\r\n", 2, false, false, EBADMSG } },
+		{ "before it is begun", PIPE, 0, 0,
+		    { { "a\r\n", 2, false, false, EBADMSG, 0 } }, { C("") },
+		    "1:DD" },
+		{ "before, and others in flight", ALL, 0, 0,
+		    { { .content = "a\r\n" },
+			{ "b\r\n", 0, false, false, EIO, 0 },
+			{ .content = "c\r\n" } },
+		    { BDAT1, S(OK OK OK),
+			C("RSET\r\n" MAIL("") RCPT(1) BDAT("c")),
+			S(OK OK OK OK) },
+		    "1:S 2:D 3:S" },
+		{ "meanwhile, DATA", PIPE, 0, 0,
+		    { { "a\r\n", 2, false, false, EBADMSG, 1 } },
 		    { C(MAIL("") RCPT(1) RCPT(2) "DATA\r\n"),
 			S(OK OK "550 no\r\n" GO), C("") },
 		    "1:DF -" },
-		{ "BDAT, the one before it in flight", ALL, 0, 0,
+		{ "meanwhile, BDAT, the one before it in flight", ALL, 0, 0,
 		    { { .content = "a\r\n" }, { .content = "b\r\n" },
-			{ "c\r\n", 0, false, false, EIO } },
+			{ "c\r\n", 0, false, false, EIO, 1 } },
 		    { BDAT1, S(OK OK OK) }, "1:S 2:N 3:D -" },
 	};
 
