@@ -332,7 +332,6 @@ bool queue_has_room(const struct queue *q, uint64_t octets, uint64_t min_free);
 int queue_free_octets(const struct queue *q, uint64_t *octets);
 
 /* A message on its way in. */
-struct msg;
 struct msg *queue_begin(struct queue *q); /* writes nothing yet */
 queue_id msg_id(const struct msg *m);	  /* known at once */
 /* The envelope, once, before any content; copied. */
@@ -366,8 +365,7 @@ void queue_commit(struct msg *m, queue_committed *handler, void *arg);
 /* Make this turn's commits durable, together, at most a group at a time;
  * called at its end.  True: more wait, so the next turn is to come at once. */
 bool queue_sync(struct queue *q);
-/* Let it return while the disk works.  The descriptor (-1: errno) becomes
- * readable when it is to be called again. */
+/* Let it not wait for the disk: this is readable when it is due again, or -1. */
 int queue_event(struct queue *q);
 bool queue_is_committing(const struct queue *q, queue_id id); /* though seen */
 void queue_settle(struct queue *q); /* wait for all that is being committed */
@@ -646,8 +644,7 @@ void sched_free(struct sched *s);
 void sched_add(struct sched *s, queue_id id, int64_t due_ms);
 /* Why a new message of this sender would have to wait; NULL: it would not. */
 const char *sched_waits(const struct sched *s, const char *sender);
-/* The same as sched_add(), now, for a new one of which that has been recorded:
- * while it holds, the message is not opened. */
+/* As sched_add(), now, of one where that is recorded: it stays unopened. */
 void sched_add_waiting(struct sched *s, queue_id id, const struct envelope *e);
 /* Read the spool and add what is there, in slices, from the loop. */
 void sched_start(struct sched *s);
@@ -718,7 +715,6 @@ int listen_unix(const char *path, mode_t mode, struct buf *error);
 
 /* ---- submit.c: the SMTP server dialogue on the local sockets --------------- */
 
-struct submit;
 /* sched may be NULL: messages are only stored (--stdio). */
 struct submit *submit_new(struct loop *l, struct queue *q, struct sched *sched,
     struct config *config);
