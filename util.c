@@ -284,7 +284,7 @@ parse_duration(struct span s, int64_t *seconds)
 	static const uint64_t factors[] = { 1, 60, 3600, 86400 };
 	uint64_t value;
 
-	if (!parse_unit(s, "smhd", factors, &value))
+	if (!parse_unit(s, "smhd", factors, &value) || value > INT64_MAX / 1000)
 		return false;
 	*seconds = (int64_t)value;
 	return true;

@@ -916,6 +916,8 @@ an_operation_is_done_to_the_messages_sought(void **state)
 		    "" },
 		{ "hold|--older|1h|--sender|me@example.com",
 		    "o1 message held\nx0\n", "hold 1\nforget 1\n" },
+		{ "hold|--older|9223372036854776s",
+		    "erelayctl: hold: wrong arguments\nx64\n", "" },
 		{ "hold|--older|1y", "erelayctl: hold: wrong arguments\nx64\n",
 		    "" },
 		{ "hold|--older", "erelayctl: hold: wrong arguments\nx64\n",
