@@ -490,9 +490,14 @@ out:
 void
 draft_write(struct draft *d, struct span text)
 {
+	static const char too_big[] = "552 5.3.4 Message too big";
+
 	d->octets += text.len;
-	if (d->octets > d->intake->config->message_size_limit)
-		draft_refuse(d, "552 5.3.4 Message too big");
+	/* Whatever else is wrong: how the octets came in makes no difference. */
+	if (d->octets > d->intake->config->message_size_limit) {
+		draft_refuse(d, too_big);
+		d->refusal = too_big;
+	}
 	if (d->refusal != NULL)
 		return;
 	if (d->written) {
