@@ -604,6 +604,9 @@ check_run(const struct run *run)
 		m.out = rest;
 		read_command(&m, span_first(line, line.len - 1));
 	}
+	/* A chunk may be refused before it, its command even, has gone out. */
+	if (span_starts_nocase(m.out, SPAN("BDAT ")))
+		m.now->end = take_answer(&m).code;
 	for (n = 0; n < run->next; n++)
 		for (i = 0; i < run->delivery[n].recipient_count; i++)
 			check_verdict(&m.story[n], i,

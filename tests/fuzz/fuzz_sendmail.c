@@ -89,6 +89,7 @@ answer(const char *well)
 		buf_add_text(&w.in, "\r\n");
 		state = smtp_reply_line(&reply, line);
 	}
+	w.hung_up |= state == SMTP_REPLY_MORE; /* in the middle of it */
 	return state == SMTP_REPLY_DONE ? reply.code : 0;
 }
 
