@@ -185,7 +185,6 @@ FUZZ_NAMES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZERS = $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz/fuzz_%)
 FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
 FUZZ_LIBRARY =
-FUZZ_SECONDS = 60
 FUZZ_CORPUS = tests/fuzz/corpus
 
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) \
@@ -214,17 +213,12 @@ check-fuzz:
 
 # What is new goes to build/fuzz/corpus, what fails to build/fuzz/found.
 run-fuzzers: $(FUZZERS)
-	@set -e; mkdir -p $(BUILD)/found; for name in $(FUZZ_NAMES); do \
-	    mkdir -p $(BUILD)/corpus/$$name; \
-	    $(BUILD)/tests/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) \
-	        -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
-	        -dict=tests/fuzz/$$name.dict \
-	        -artifact_prefix=$(BUILD)/found/$$name- \
-	        $(BUILD)/corpus/$$name $(FUZZ_CORPUS)/$$name; \
-	done
+	tests/fuzz/run.sh $(BUILD) $(FUZZ_NAMES)
 
+# Comparisons are not traced: most are the sanitizers' own, and what is worth
+# knowing of the others is in the dictionaries.
 FUZZ = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
-    -fno-omit-frame-pointer -U_FORTIFY_SOURCE
+    -fno-sanitize-coverage=trace-cmp -fno-omit-frame-pointer -U_FORTIFY_SOURCE
 fuzz:
 	$(MAKE) CC=clang BUILD=build/fuzz HARDENING=-fPIE SPECIAL='$(FUZZ)' \
 	    FUZZ_MAIN= FUZZ_LIBRARY=-fsanitize=fuzzer run-fuzzers
