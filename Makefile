@@ -99,7 +99,7 @@ $(LINKS): $(BIN)/sendmail
 
 # Calls that a test replaces stand in a line "wrap: name name ..." at its top.
 wraps = $$(sed -n 's/^.*wrap: *//p' $(1) | tr ' ' '\n' | \
-    sed -n 's/^[a-z].*/-Wl,--wrap=&/p')
+    sed -n 's/^[A-Za-z_].*/-Wl,--wrap=&/p')
 
 # Unit tests: tests/test_NAME.c tests NAME.c.
 UNIT_SOURCES := $(wildcard tests/test_*.c)
@@ -191,7 +191,7 @@ $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) \
     $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(ARCHIVE) $(FUZZ_LIBRARY) \
-	    $(DAEMON_LIBS) \
+	    $(RELAYCTL_LIBS) \
 	    $(call wraps,tests/fuzz/fuzz_$*.c)
 
 # Another program's main() becomes a function of the target's.
@@ -228,7 +228,8 @@ fuzz:
 PARSERS = smtp parameters text header encode mime_header mime downgrade \
     aliases addresses rewrite rewrite_header provider config_lex config_scan \
     config_text config_keys config_check config spool diagnosis convert wire \
-    transaction pipeline relay dialogue client operate verbs sendmail
+    transaction pipeline relay dialogue client operate verbs sendmail \
+    scram auth dns
 fuzz-coverage:
 	rm -f build/coverage/*.gcda
 	$(MAKE) BUILD=build/coverage HARDENING=-fPIE SPECIAL='--coverage -O0' \
