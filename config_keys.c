@@ -7,6 +7,7 @@
  */
 #include "config_parts.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -555,12 +556,13 @@ config_set_preset(struct config_relay *relay, const char *name)
 	size_t i;
 
 	for (i = 0; preset != NULL && preset->set[i].key != NULL; i++) {
+		const struct config_key *key =
+		    config_key_find(config_relay_keys, preset->set[i].key);
 		struct strings value = { 0 };
 
+		assert(key != NULL);
 		strings_add(&value, span_of(preset->set[i].value));
-		(void)config_key_set(
-		    config_key_find(config_relay_keys, preset->set[i].key),
-		    relay, &value, &unused);
+		(void)config_key_set(key, relay, &value, &unused);
 		strings_free(&value);
 	}
 	buf_free(&unused);
