@@ -648,15 +648,22 @@ def test_G10_a_secret_shows_nowhere(make_daemon, host, place, right):
     daemon.start()
     assert daemon.sendmail("root", data=TEXT).returncode == 0
     daemon.wait_log("status=sent" if right else "535 5.7.8")
+    if right:
+        host.fault("RCPT", "550 5.1.1 no", match="bad")
+        assert daemon.sendmail("bad@example.net", data=TEXT).returncode == 0
+        host.wait_messages(2)   # the report, which has all that can be had
     environment = {"RELAYD_TEST_PASSWORD": secret}
     shown = "\n".join(subprocess.run(
         [BIN / "relayctl", "-f", daemon.file, *verb.split()], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT,
         env={**os.environ, **environment}).stdout for verb in (
-            "check", "status", "status --json", "queue", "queue --json",
-            "explain root", "reload", "config", "metrics"))
+            "check", "check --online", "status", "status --json", "queue",
+            "queue --json", "log", "explain root", "reload", "config",
+            "metrics"))
     process = pathlib.Path(f"/proc/{daemon.process.pid}")
     shown += (process / "cmdline").read_text()
+    if place != "environment":
+        shown += (process / "environ").read_text()
     for task in (process / "task").iterdir():   # it has no children
         assert (task / "children").read_text() == ""
     if ROOT:    # its memory and environment are root's alone
@@ -666,6 +673,7 @@ def test_G10_a_secret_shows_nowhere(make_daemon, host, place, right):
                      (process / "limits").read_text())
     assert daemon.stop() == 0
     shown += "\n".join(daemon.log)
+    shown += "".join(message.data.decode() for message in host.messages)
     for form in (secret, base64.b64encode(secret.encode()).decode(),
                  base64.b64encode(f"\0{USER}\0{secret}".encode()).decode()):
         assert form not in shown
