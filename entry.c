@@ -40,10 +40,31 @@ what_is_wrong(const struct queue *q, const struct stat *st)
 	return "";
 }
 
+/* A power cut may leave a file both names of a rename.  In cur/ it is the
+ * queue's to deal with, and the other name goes. */
+static void
+drop_other_name(struct queue *q, const char *name, const struct stat *st)
+{
+	enum queue_place i;
+	struct stat other;
+
+	for (i = 0; i < PLACES; i++) {
+		if (i == PLACE_CUR ||
+		    fstatat(q->place[i], name, &other, AT_SYMLINK_NOFOLLOW) ==
+			-1 ||
+		    other.st_ino != st->st_ino || other.st_dev != st->st_dev ||
+		    unlinkat(q->place[i], name, 0) == -1)
+			continue;
+		q->unsynced[i] = true;
+		log_warning("qmgr", "%s was in cur/ and in %s/; it is in cur/",
+		    name, spool_place_name(i));
+	}
+}
+
 /* Looked at before it is opened, which alone sets some devices going. */
 int
-spool_open(const struct queue *q, enum queue_place place, const char *name,
-    int flags, const char **why)
+spool_open(struct queue *q, enum queue_place place, const char *name, int flags,
+    const char **why)
 {
 	struct stat st;
 	int fd;
@@ -51,6 +72,12 @@ spool_open(const struct queue *q, enum queue_place place, const char *name,
 	*why = "";
 	if (fstatat(q->place[place], name, &st, AT_SYMLINK_NOFOLLOW) == -1)
 		return -1;
+	if (place == PLACE_CUR && !q->read_only && st.st_nlink > 1) {
+		drop_other_name(q, name, &st);
+		if (fstatat(q->place[place], name, &st, AT_SYMLINK_NOFOLLOW) ==
+		    -1)
+			return -1;
+	}
 	*why = what_is_wrong(q, &st);
 	if (**why != '\0')
 		return -1;
@@ -133,7 +160,7 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	e->fd = spool_open(q, place, name, flags, why);
 	if (e->fd != -1)
 		*why = spool_load(e->fd, id, &head, &state, &e->envelope);
-	if (*why != NULL) {
+	if (e->fd == -1 || *why != NULL) {
 		fd_close(&e->fd);
 		free(e);
 		return NULL;
@@ -238,6 +265,21 @@ entry_rewind(struct entry *e)
 	e->crc = 0;
 }
 
+/* Its file is to be synced within a second, though it may stay open for long. */
+static void
+need_sync(struct entry *e)
+{
+	struct queue *q = e->queue;
+
+	if (e->unsynced)
+		return;
+	if (q->mark_count == MARKS_MAX)
+		queue_sync_marks(q);
+	q->mark = mem_array(q->mark, q->mark_count + 1, sizeof(*q->mark));
+	q->mark[q->mark_count++] = (struct unsynced){ e->fd, e };
+	e->unsynced = true;
+}
+
 void
 entry_mark(struct entry *e, size_t recipient, enum recipient_state state)
 {
@@ -251,7 +293,7 @@ entry_mark(struct entry *e, size_t recipient, enum recipient_state state)
 		    "%s: what became of <%s> can't be recorded: "
 		    "%s; it may be repeated after a restart",
 		    name, r->address, strerror(errno));
-	e->unsynced = true;
+	need_sync(e);
 }
 
 /* Over what a crash may have left of a line. */
@@ -265,7 +307,7 @@ put_note(struct entry *e, struct span line)
 	if (used + line.len <= SPOOL_NOTES_MAX &&
 	    pwrite_all(e->fd, line, e->notes_at) == 0) {
 		e->notes_at += line.len;
-		e->unsynced = true;
+		need_sync(e);
 		return;
 	}
 	queue_id_text(e->id, name);
@@ -316,8 +358,8 @@ entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
 {
 	e->attempts = attempts;
 	e->next_ms = next_ms;
-	e->unsynced = true;
 	put_state(e, reason);
+	need_sync(e);
 }
 
 void
@@ -326,20 +368,28 @@ entry_note(struct entry *e, const char *reason)
 	put_state(e, reason);
 }
 
+/* What waits for its sync stays open for that, if it is worth one. */
 static void
-entry_free(struct entry *e)
+leave_file(struct entry *e, bool sync)
 {
 	struct queue *q = e->queue;
+	size_t i = 0;
 
-	if (q->mark_count == MARKS_MAX)
-		queue_sync_marks(q);
 	if (e->unsynced) {
-		q->mark_fd = mem_array(q->mark_fd, q->mark_count + 1,
-		    sizeof(*q->mark_fd));
-		q->mark_fd[q->mark_count++] = e->fd;
-	} else {
-		fd_close(&e->fd);
+		while (q->mark[i].entry != e)
+			i++;
+		q->mark[i].entry = NULL;
+		if (sync)
+			return;
+		q->mark[i] = q->mark[--q->mark_count];
 	}
+	fd_close(&e->fd);
+}
+
+static void
+entry_free(struct entry *e, bool sync)
+{
+	leave_file(e, sync);
 	envelope_clear(&e->envelope);
 	free(e->reason);
 	free(e);
@@ -356,7 +406,7 @@ entry_close(struct entry *e)
 	if (e->damaged)
 		spool_condemn(e->queue, PLACE_CUR, name,
 		    "its content does not match its checksum");
-	entry_free(e);
+	entry_free(e, true);
 }
 
 void
@@ -372,11 +422,12 @@ int
 entry_finish(struct entry *e)
 {
 	struct queue *q = e->queue;
+	bool failed = envelope_count(&e->envelope, RECIPIENT_FAILED) > 0;
 	char name[QUEUE_ID_MAX];
 	int ret;
 
 	queue_id_text(e->id, name);
-	if (envelope_count(&e->envelope, RECIPIENT_FAILED) > 0) {
+	if (failed) {
 		ret = renameat(q->place[PLACE_CUR], name,
 		    q->place[PLACE_FAILED], name);
 		if (ret == -1)
@@ -384,7 +435,6 @@ entry_finish(struct entry *e)
 			    name, strerror(errno));
 		q->unsynced[PLACE_FAILED] = true;
 	} else {
-		e->unsynced = false;
 		ret = unlinkat(q->place[PLACE_CUR], name, 0);
 		if (ret == -1) {
 			log_error("qmgr", "%s can't be removed: %s", name,
@@ -393,6 +443,6 @@ entry_finish(struct entry *e)
 		}
 	}
 	q->unsynced[PLACE_CUR] = true;
-	entry_free(e);
+	entry_free(e, failed || ret == -1);
 	return ret;
 }

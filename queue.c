@@ -134,6 +134,32 @@ clean_tmp(const struct queue *q)
 	(void)closedir(dir);
 }
 
+/*
+ * Sync the directories that have changed.  Messages move from new/ to cur/ to
+ * failed/: the later directory comes first, for once the earlier one has lost
+ * a name for good, the later one must have it for good.  One that fails is
+ * synced again, unlike a file: a file system that has lost a change of names
+ * takes no more of them.
+ */
+static int
+sync_places(struct queue *q)
+{
+	int i;
+
+	for (i = PLACES - 1; i >= 0; i--) {
+		if (!q->unsynced[i])
+			continue;
+		if (fsync(q->place[i]) == -1) {
+			log_error(NULL, "%s/ in the spool can't be written: %s",
+			    spool_place_name((enum queue_place)i),
+			    strerror(errno));
+			return -1;
+		}
+		q->unsynced[i] = false;
+	}
+	return 0;
+}
+
 static int
 open_places(struct queue *q)
 {
@@ -146,8 +172,12 @@ open_places(struct queue *q)
 		q->place[i] = open_directory(q, spool_place_name(i));
 		if (q->place[i] == -1)
 			return -1;
+		/* What the last daemon has moved, if it was killed. */
+		q->unsynced[i] = !q->read_only;
 	}
-	return q->read_only ? 0 : fsync(q->top);
+	if (q->read_only)
+		return 0;
+	return fsync(q->top) == -1 ? -1 : sync_places(q);
 }
 
 /* The same for one that was open and has been removed by hand. */
@@ -506,32 +536,6 @@ take_errors(struct queue *q, const struct flight *f)
 	return any;
 }
 
-/*
- * Sync the directories that have changed.  Messages move from new/ to cur/ to
- * failed/: the later directory comes first, for once the earlier one has lost
- * a name for good, the later one must have it for good.  One that fails is
- * synced again, unlike a file: a file system that has lost a change of names
- * takes no more of them.
- */
-static int
-sync_places(struct queue *q)
-{
-	int i;
-
-	for (i = PLACES - 1; i >= 0; i--) {
-		if (!q->unsynced[i])
-			continue;
-		if (fsync(q->place[i]) == -1) {
-			log_error(NULL, "%s/ in the spool can't be written: %s",
-			    spool_place_name((enum queue_place)i),
-			    strerror(errno));
-			return -1;
-		}
-		q->unsynced[i] = false;
-	}
-	return 0;
-}
-
 /* The oldest that wait for it, as many as make a group. */
 static struct msg *
 take_group(struct queue *q)
@@ -711,8 +715,13 @@ queue_sync_marks(struct queue *q)
 	size_t i;
 
 	for (i = 0; i < q->mark_count; i++) {
-		(void)fdatasync(q->mark_fd[i]);
-		(void)close(q->mark_fd[i]);
+		struct unsynced *u = &q->mark[i];
+
+		(void)fdatasync(u->fd);
+		if (u->entry == NULL)
+			(void)close(u->fd);
+		else
+			u->entry->unsynced = false;
 	}
 	q->mark_count = 0;
 	(void)sync_places(q);
@@ -729,7 +738,7 @@ queue_close(struct queue *q)
 	queue_settle(q);
 	queue_sync_marks(q);
 	syncer_free(q->syncer);
-	free(q->mark_fd);
+	free(q->mark);
 	for (i = 0; i < PLACES; i++)
 		fd_close(&q->place[i]);
 	fd_close(&q->tmp);

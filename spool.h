@@ -106,6 +106,12 @@ void syncer_free(struct syncer *s);
 
 /* ---- queue.c, entry.c ---- */
 
+/* A file with what is not on stable storage yet. */
+struct unsynced {
+	int fd;
+	struct entry *entry; /* whose it is; NULL: to be closed then */
+};
+
 /* The spool's directories, held open for life. */
 struct queue {
 	int top; /* the spool itself */
@@ -124,7 +130,7 @@ struct queue {
 	int64_t failing_until_ms; /* monotonic */
 	struct histogram commits; /* the time that a group's sync takes */
 	bool unsynced[PLACES];    /* removals and moves since the last sync */
-	int *mark_fd;             /* files with marks to sync, then to close */
+	struct unsynced *mark;    /* files with marks */
 	size_t mark_count;
 };
 
@@ -139,7 +145,7 @@ void spool_condemn(struct queue *q, enum queue_place place, const char *name,
 
 /* Open a file of a place for reading (writing: O_RDWR) and make sure that it
  * is a regular file of ours; -1 and *why ("" : errno says it) otherwise. */
-int spool_open(const struct queue *q, enum queue_place place, const char *name,
+int spool_open(struct queue *q, enum queue_place place, const char *name,
     int flags, const char **why);
 
 #endif

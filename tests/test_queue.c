@@ -827,6 +827,79 @@ short_writes_go_on(void **state)
 	entry_close(e);
 }
 
+/* The file stays open for as long as others of its recipients are sent to. */
+static void
+a_mark_is_synced_while_its_message_is_sent(void **state)
+{
+	struct spool *s = *state;
+	struct entry *e = queue_take(s->queue, add(s, 2, "body\r\n"));
+
+	queue_sync_marks(s->queue);
+	assert_false(queue_unsynced(s->queue));
+	entry_mark(e, 0, RECIPIENT_SENT);
+	assert_true(queue_unsynced(s->queue));
+	fault.syncs = 0;
+	queue_sync_marks(s->queue);
+	assert_int_equal(fault.syncs, 1);
+	assert_int_equal(fault.synced[0], e->fd);
+	assert_false(queue_unsynced(s->queue));
+	entry_mark(e, 1, RECIPIENT_SENT);
+	fault.syncs = 0;
+	entry_finish(e);
+	queue_sync_marks(s->queue);
+	assert_int_equal(fault.syncs, 1); /* of cur/ */
+	assert_places(s, 0, 0, 0, 0);
+}
+
+/* Of a rename, a power cut may leave the new name and the old one. */
+static void
+a_name_that_a_crash_has_left_is_dropped(void **state)
+{
+	static const char *const place[] = { "new", "hold", "failed" };
+	struct spool *s = *state;
+	size_t i;
+
+	for (i = 0; i < sizeof(place) / sizeof(place[0]); i++) {
+		queue_id id = add(s, 1, "body\r\n");
+		char cur[96], other[96];
+		const struct queue_info *info;
+		struct queue_walk *w;
+		struct entry *e;
+
+		entry_close(queue_take(s->queue, id));
+		path_of(s, "cur", id, cur);
+		path_of(s, place[i], id, other);
+		assert_int_equal(link(cur, other), 0);
+		reopen(s);
+		w = queue_walk_new(s->queue, PLACE_CUR, 0);
+		assert_true(queue_walk_next(w, &info));
+		queue_walk_free(w);
+		e = queue_take(s->queue, id);
+		assert_non_null(e);
+		entry_mark(e, 0, RECIPIENT_SENT);
+		entry_finish(e);
+		assert_places(s, 0, 0, 0, 0);
+		assert_int_equal(files_in(s, "hold"), 0);
+	}
+}
+
+/* One that was killed has synced nothing since. */
+static void
+a_start_syncs_what_the_last_daemon_has_moved(void **state)
+{
+	struct spool *s = *state;
+	enum queue_place place;
+	unsigned i, found = 0;
+
+	fault.syncs = 0;
+	reopen(s);
+	for (i = 0; i < fault.syncs; i++) {
+		for (place = 0; place < PLACES; place++)
+			found += fault.synced[i] == s->queue->place[place];
+	}
+	assert_int_equal(found, PLACES);
+}
+
 static struct msg *
 again(struct spool *s, queue_id id)
 {
@@ -1216,7 +1289,7 @@ H8_to_H14_planted_files_are_not_followed(void **state)
 	char path[96], other[96];
 
 	path_of(s, "new", id, path);
-	path_of(s, "hold", id, other);
+	path_of(s, "tmp", id, other);
 
 	assert_int_equal(link(path, other), 0);
 	assert_false(is_sent(s, id, short_body)); /* a hard link */
@@ -1421,6 +1494,10 @@ main(void)
 		T(a_released_message_waits_for_its_failed_recipients),
 		T(what_cannot_be_removed_is_not_sent_again),
 		T(short_writes_go_on),
+
+		T(a_mark_is_synced_while_its_message_is_sent),
+		T(a_name_that_a_crash_has_left_is_dropped),
+		T(a_start_syncs_what_the_last_daemon_has_moved),
 		T(a_replaced_message_has_its_new_content_and_states),
 		T(a_message_that_cannot_be_replaced_stays_as_it_is),
 		T(a_message_is_looked_at_wherever_it_is),
