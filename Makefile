@@ -1,5 +1,5 @@
-# relayd: make, make check, make soak, make power-cuts, make kill-points,
-# make fault-sweep, make mutants, make lint, make asan, make bench, make fuzz,
+# relayd: make, make check, make soak, make power-cuts, make crash-states,
+# make kill-points, make fault-sweep, make mutants, make lint, make asan, make bench, make fuzz,
 # make fuzz-coverage, make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
@@ -110,6 +110,12 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(ARCHIVE)
 	$(Q)$(LINK) -o $@ $^ $(RELAYCTL_LIBS) -lcmocka \
 	    $(call wraps,tests/test_$*.c)
 
+# A spool's recovery alone, for tests/crash_states.py.
+RECOVER = $(BUILD)/tests/recover
+$(RECOVER): $(BUILD)/tests/recover.o $(ARCHIVE)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS) $(call wraps,tests/recover.c)
+
 check: check-unit check-fuzz check-system
 
 check-unit: $(UNITS)
@@ -119,10 +125,11 @@ check-unit: $(UNITS)
 	done
 
 # The programs that the tests talk to are unpacked, not installed.
-check-system: all
+check-system: all $(RECOVER)
 	tests/peers.sh
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
-	RELAYD_BIN=$(abspath $(BIN)) PYTEST_DEBUG_TEMPROOT=$$scratch \
+	RELAYD_BIN=$(abspath $(BIN)) RELAYD_BUILD=$(abspath $(BUILD)) \
+	PYTEST_DEBUG_TEMPROOT=$$scratch \
 	PYTHONDONTWRITEBYTECODE=1 tests/own-root.sh \
 	    $(PYTHON) -m pytest -q -n 4 -rs -p no:cacheprovider $(SELECT) tests
 
@@ -150,6 +157,13 @@ MUTANTS =
 mutants: all $(UNITS)
 	tests/peers.sh
 	$(PYTHON) -B tests/mutants.py $(MUTANTS)
+
+# All that a power cut may leave of the spool, at any moment: 10,000 states and
+# more, recovered.  Needs root.
+crash-states: all $(RECOVER)
+	RELAYD_BIN=$(abspath $(BIN)) RELAYD_BUILD=$(abspath $(BUILD)) \
+	PYTHONDONTWRITEBYTECODE=1 tests/own-root.sh \
+	    $(PYTHON) tests/crash_states.py
 
 # What the benchmark needs besides: a relayhost, a load, the machine's limit.
 BENCH = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
@@ -348,7 +362,8 @@ clean:
 	rm -f relayd sendmail relayctl mailq newaliases
 
 .PHONY: all check check-unit check-fuzz check-system soak power-cuts \
-    kill-points fault-sweep mutants coverage unsigned-char analyze asan bench \
+    crash-states kill-points fault-sweep mutants coverage unsigned-char \
+    analyze asan bench \
     fuzz fuzz-coverage replay-corpus run-fuzzers lint format install \
     install-mta clean
 .SECONDARY:

@@ -135,20 +135,23 @@ class Model:
 class Player:
     """Feeds the model with the lines of a trace."""
 
-    LINE = re.compile(r"(?:(\d+) +)?(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))")
+    LINE = re.compile(r"(?:(\d+) +)?(?:(\d+\.\d+) )?"
+                      r"(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))", re.S)
     RESULT = re.compile(r"^(.*)\) += (-?\d+|\?)(.*)$", re.S)
     UNFINISHED = " <unfinished ...>"
 
     def __init__(self, spool):
         self.model = Model(spool)
         self.begun = {}     # pid: what its unfinished call had by then
+        self.time = 0       # of the line, where strace tells it
 
     def play(self, lines):
         for number, line in enumerate(lines, 1):
             match = self.LINE.match(line.rstrip("\n"))
             if match is None:
                 continue
-            pid, call, rest, resumed, tail = match.groups()
+            pid, time, call, rest, resumed, tail = match.groups()
+            self.time = float(time or 0)
             if resumed:
                 rest, snapshot = self.begun.pop(pid)
                 rest, call = rest + tail, resumed
@@ -165,7 +168,7 @@ class Player:
             # What strace injected did not happen.
             if result and not result[2].startswith(("-", "?")) and \
                     "(INJECTED)" not in result[3]:
-                self.step(number, call, result[1], result[3], snapshot)
+                self.step(number, call, result[1], int(result[2]), snapshot)
 
     def paths(self, text):
         """The absolute paths among a call's arguments; None: deleted."""

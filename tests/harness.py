@@ -68,11 +68,13 @@ class Daemon:
     relays    more of them: a list of (name, host, keys)
     top       keys outside of any section
     trace     check what strace saw of it (durable.py) when it has stopped
+    strace    its options then
     wrapper   command that runs it, such as private.sh
     """
 
     def __init__(self, directory, host, *, relay=None, relays=(), top=None,
-                 aliases="root: you@example.com\n", trace=True, wrapper=()):
+                 aliases="root: you@example.com\n", trace=True, wrapper=(),
+                 strace=durable.STRACE):
         self.directory = pathlib.Path(directory)
         self.file = self.directory / "relayd.conf"
         self.run = self.directory / "run"
@@ -80,6 +82,7 @@ class Daemon:
         self.spool = self.directory / "spool"
         self.password_file = self.directory / "password"
         self.wrapper, self.trace = tuple(wrapper), trace and ROOT
+        self.strace = tuple(strace)
         self.log, self.process, self._killed = [], None, False
         self._traces, self._starts, self._ended = [], 0, True
         self._changed = threading.Condition()
@@ -135,7 +138,7 @@ class Daemon:
         if self.trace:
             trace = self.directory / f"trace.{len(self._traces)}"
             self._traces.append(trace)
-            options = [one for one in durable.STRACE
+            options = [one for one in self.strace
                        # With this, strace injects no signals.
                        if one != "--seccomp-bpf" or
                        not any("signal=" in fault for fault in inject)]

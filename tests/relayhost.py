@@ -138,6 +138,7 @@ class Message:
     user: str = ""      # authenticated as
     tls: str = ""       # "TLSv1.3"; "" in clear
     session: int = 0    # number of the connection, from 0
+    number: int = 0     # as its reply has it
 
     @property
     def header(self):
@@ -514,7 +515,8 @@ class Session:
         """The message is complete.  It counts as received before its reply
         goes out, so whoever has seen the reply finds it."""
         message, self.message, self.chunks = self.message, None, None
-        text = f"250 2.0.0 Ok: taken as {self.host.next_number()}"
+        message.number = self.host.next_number()
+        text = f"250 2.0.0 Ok: taken as {message.number}"
         fault = self.host.peek_fault("END", message.sender)
         if not message.recipients:
             pass
