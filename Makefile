@@ -43,7 +43,7 @@ LAYERS = log buf util loop \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_tls config_reading config_relay config_check config \
     config_edit config_show \
-    spool diagnosis sync queue keep entry move walk history convert setup \
+    envelope spool diagnosis sync queue keep entry move walk history convert setup \
     trust connector handle scram auth helper conn advice dns \
     wire transaction pipeline relay maildir \
     due age settle quota window pace throttle pool backlog dispatch sched flush \
@@ -241,9 +241,9 @@ fuzz:
 # that are more about descriptors and directories: http, control, entry ...
 PARSERS = smtp parameters text header encode mime_header mime downgrade \
     aliases addresses rewrite rewrite_header provider config_lex config_scan \
-    config_text config_keys config_check config spool diagnosis convert wire \
-    transaction pipeline relay dialogue client operate verbs sendmail \
-    scram auth dns
+    config_text config_keys config_check config envelope spool diagnosis \
+    convert wire transaction pipeline relay dialogue client operate verbs \
+    sendmail scram auth dns
 fuzz-coverage:
 	rm -f build/coverage/*.gcda
 	$(MAKE) BUILD=build/coverage HARDENING=-fPIE SPECIAL='--coverage -O0' \

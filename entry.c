@@ -64,29 +64,31 @@ drop_other_name(struct queue *q, const char *name, const struct stat *st)
 /* Looked at before it is opened, which alone sets some devices going. */
 int
 spool_open(struct queue *q, enum queue_place place, const char *name, int flags,
-    const char **why)
+    struct stat *st, const char **why)
 {
-	struct stat st;
+	struct stat own;
 	int fd;
 
+	if (st == NULL)
+		st = &own;
 	*why = "";
-	if (fstatat(q->place[place], name, &st, AT_SYMLINK_NOFOLLOW) == -1)
+	if (fstatat(q->place[place], name, st, AT_SYMLINK_NOFOLLOW) == -1)
 		return -1;
-	if (place == PLACE_CUR && !q->read_only && st.st_nlink > 1) {
-		drop_other_name(q, name, &st);
-		if (fstatat(q->place[place], name, &st, AT_SYMLINK_NOFOLLOW) ==
+	if (place == PLACE_CUR && !q->read_only && st->st_nlink > 1) {
+		drop_other_name(q, name, st);
+		if (fstatat(q->place[place], name, st, AT_SYMLINK_NOFOLLOW) ==
 		    -1)
 			return -1;
 	}
-	*why = what_is_wrong(q, &st);
+	*why = what_is_wrong(q, st);
 	if (**why != '\0')
 		return -1;
 	fd = openat(q->place[place], name,
 	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd == -1)
 		return -1;
-	if (fstat(fd, &st) == 0) {
-		*why = what_is_wrong(q, &st);
+	if (fstat(fd, st) == 0) {
+		*why = what_is_wrong(q, st);
 		if (**why == '\0')
 			return fd;
 	}
@@ -157,7 +159,7 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	char name[QUEUE_ID_MAX];
 
 	queue_id_text(id, name);
-	e->fd = spool_open(q, place, name, flags, why);
+	e->fd = spool_open(q, place, name, flags, NULL, why);
 	if (e->fd != -1)
 		*why = spool_load(e->fd, id, &head, &state, &e->envelope);
 	if (e->fd == -1 || *why != NULL) {
@@ -185,7 +187,7 @@ refuse_new(struct queue *q, const char *name)
 {
 	const char *why;
 	int saved = errno;
-	int fd = spool_open(q, PLACE_NEW, name, O_RDONLY, &why);
+	int fd = spool_open(q, PLACE_NEW, name, O_RDONLY, NULL, &why);
 
 	errno = saved;
 	if (fd == -1 && *why != '\0') {

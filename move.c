@@ -55,7 +55,7 @@ release_from(struct queue *q, enum queue_place place, queue_id id,
 	struct spool_head head;
 	struct spool_state state;
 	const char *why;
-	int ret = -1, fd = spool_open(q, place, name, O_RDWR, &why);
+	int ret = -1, fd = spool_open(q, place, name, O_RDWR, NULL, &why);
 
 	if (fd == -1) {
 		if (*why != '\0')

@@ -74,71 +74,6 @@ spool_place_name(enum queue_place place)
 	return names[place];
 }
 
-/* ---- envelopes ---- */
-
-void
-envelope_clear(struct envelope *e)
-{
-	size_t i;
-
-	for (i = 0; i < e->recipient_count; i++) {
-		free(e->recipient[i].address);
-		free(e->recipient[i].original);
-		free(e->recipient[i].orcpt);
-		free(e->recipient[i].last.peer);
-		free(e->recipient[i].last.reply);
-	}
-	free(e->recipient);
-	free(e->sender);
-	free(e->original_sender);
-	free(e->client);
-	free(e->envid);
-	strings_free(&e->names);
-	*e = (struct envelope){ .uid = -1 };
-}
-
-static struct recipient *
-add_recipient(struct envelope *e)
-{
-	size_t n = e->recipient_count++;
-
-	if ((n & (n - 1)) == 0) /* a power of two: full */
-		e->recipient = mem_array(e->recipient, n == 0 ? 1 : n * 2,
-		    sizeof(*e->recipient));
-	e->recipient[n] = (struct recipient){ .state = RECIPIENT_WAITING };
-	return &e->recipient[n];
-}
-
-struct recipient *
-envelope_add(struct envelope *e, const char *address, const char *original)
-{
-	struct recipient *r = add_recipient(e);
-
-	r->address = mem_text(address);
-	r->original = mem_text(original);
-	return r;
-}
-
-void
-envelope_add_name(struct envelope *e, const char *address, const char *original)
-{
-	struct buf name = { NULL, 0, 0 };
-
-	buf_printf(&name, "%s\t%s", address, original);
-	strings_add(&e->names, buf_span(&name));
-	buf_free(&name);
-}
-
-size_t
-envelope_count(const struct envelope *e, enum recipient_state state)
-{
-	size_t i, n = 0;
-
-	for (i = 0; i < e->recipient_count; i++)
-		n += e->recipient[i].state == state;
-	return n;
-}
-
 /* ---- what the content has ---- */
 
 enum { CONTENT_HAS = 3 };
@@ -417,7 +352,7 @@ parse_rcpt(struct span value, uint64_t at, struct envelope *e)
 	    !span_cut(value, '\t', &original, &value) ||
 	    smtp_rcpt_parameters(value, &dsn) != NULL)
 		return false;
-	r = add_recipient(e);
+	r = envelope_new_recipient(e);
 	r->address = span_text(address);
 	r->original = span_text(original);
 	r->notify = dsn.notify;
@@ -545,8 +480,41 @@ spool_read_at(int fd, void *out, size_t len, uint64_t offset)
 	return n == -1 ? -1 : (size_t)n == len;
 }
 
+enum { FRONT = 4096 };
+
+/* The beginning of a file, which holds all of most: one read instead of three. */
+struct front {
+	int fd;
+	size_t len;
+	char octets[FRONT];
+};
+
+/* As spool_read_at(). */
+static int
+front_read_at(const struct front *f, void *out, size_t len, uint64_t offset)
+{
+	if (offset > f->len || len > f->len - offset)
+		return spool_read_at(f->fd, out, len, offset);
+	memcpy(out, f->octets + offset, len);
+	return 1;
+}
+
+static int
+front_fill(struct front *f, int fd, size_t len)
+{
+	ssize_t n;
+
+	f->fd = fd;
+	do {
+		n = pread(fd, f->octets, len, 0);
+	} while (n == -1 && errno == EINTR);
+	f->len = n == -1 ? 0 : (size_t)n;
+	return n == -1 ? -1 : 0;
+}
+
 static const char *
-load_envelope(int fd, const struct spool_head *h, struct envelope *e)
+load_envelope(const struct front *f, const struct spool_head *h,
+    struct envelope *e)
 {
 	struct buf raw = { NULL, 0, 0 };
 	const char *wrong;
@@ -554,7 +522,7 @@ load_envelope(int fd, const struct spool_head *h, struct envelope *e)
 
 	buf_reserve(&raw, h->envelope_octets + 1);
 	raw.len = h->envelope_octets;
-	got = spool_read_at(fd, raw.data, raw.len, SPOOL_ENVELOPE_AT);
+	got = front_read_at(f, raw.data, raw.len, SPOOL_ENVELOPE_AT);
 	if (got == 1)
 		wrong = parse_envelope(&raw, h->envelope_crc, e);
 	else
@@ -565,7 +533,7 @@ load_envelope(int fd, const struct spool_head *h, struct envelope *e)
 
 /* The end mark stands where the lengths say; only notes follow it. */
 static const char *
-check_end(int fd, const struct spool_head *h)
+check_end(const struct front *f, const struct spool_head *h)
 {
 	char end[SPOOL_END], wanted[SPOOL_END], next;
 	uint64_t at =
@@ -573,11 +541,11 @@ check_end(int fd, const struct spool_head *h)
 	struct stat st;
 	int got;
 
-	if (fstat(fd, &st) == -1)
+	if (fstat(f->fd, &st) == -1)
 		return "";
 	if ((uint64_t)st.st_size < at + SPOOL_END)
 		return "it is not complete";
-	got = spool_read_at(fd, end, sizeof(end), at);
+	got = front_read_at(f, end, sizeof(end), at);
 	if (got != 1)
 		return got == -1 ? "" : "it is not complete";
 	spool_format_end(h->id, wanted);
@@ -587,7 +555,7 @@ check_end(int fd, const struct spool_head *h)
 		return "too much follows its end mark";
 	if ((uint64_t)st.st_size == at + SPOOL_END)
 		return NULL;
-	got = spool_read_at(fd, &next, 1, at + SPOOL_END);
+	got = front_read_at(f, &next, 1, at + SPOOL_END);
 	if (got == 1 && memchr("nw", next, 3) == NULL) /* NUL: torn */
 		return "something follows its end mark";
 	return got == -1 ? "" : NULL;
@@ -597,25 +565,28 @@ const char *
 spool_load(int fd, queue_id id, struct spool_head *head,
     struct spool_state *state, struct envelope *envelope)
 {
-	char block[SPOOL_ENVELOPE_AT];
+	struct front front;
 	const char *wrong;
-	int got = spool_read_at(fd, block, sizeof(block), 0);
 
-	if (got != 1)
-		return got == -1 ? "" : "it is not complete";
-	wrong =
-	    parse_head((struct span){ block, SPOOL_STATE_AT - 1 }, id, head);
-	if (wrong == NULL && block[SPOOL_STATE_AT - 1] != '\n')
+	if (front_fill(&front, fd,
+		envelope == NULL ? SPOOL_ENVELOPE_AT : FRONT) == -1)
+		return "";
+	if (front.len < SPOOL_ENVELOPE_AT)
+		return "it is not complete";
+	wrong = parse_head((struct span){ front.octets, SPOOL_STATE_AT - 1 },
+	    id, head);
+	if (wrong == NULL && front.octets[SPOOL_STATE_AT - 1] != '\n')
 		wrong = "its first line is damaged";
 	if (wrong != NULL)
 		return wrong;
-	parse_state((struct span){ block + SPOOL_STATE_AT, SPOOL_STATE - 1 },
+	parse_state(
+	    (struct span){ front.octets + SPOOL_STATE_AT, SPOOL_STATE - 1 },
 	    state);
 	if (envelope == NULL)
 		return NULL;
-	wrong = check_end(fd, head);
+	wrong = check_end(&front, head);
 	if (wrong == NULL)
-		wrong = load_envelope(fd, head, envelope);
+		wrong = load_envelope(&front, head, envelope);
 	if (wrong != NULL)
 		envelope_clear(envelope);
 	return wrong;

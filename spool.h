@@ -1,6 +1,6 @@
 /*
- * The spool's inside: between spool.c, diagnosis.c, sync.c, queue.c,
- * keep.c, entry.c, move.c, walk.c and history.c only.
+ * The spool's inside: between envelope.c, spool.c, diagnosis.c, sync.c,
+ * queue.c, keep.c, entry.c, move.c, walk.c and history.c only.
  *
  * A file of it:
  *
@@ -79,6 +79,11 @@ bool spool_is_clean(struct span s);
 /* Exactly len octets at offset: 1; 0: the file is shorter; -1 errno. */
 int spool_read_at(int fd, void *out, size_t len, uint64_t offset);
 
+/* ---- envelope.c ---- */
+
+/* One that waits, without any address yet; valid until the next. */
+struct recipient *envelope_new_recipient(struct envelope *e);
+
 /* ---- diagnosis.c ---- */
 
 /* The line of a recipient's diagnosis. */
@@ -144,8 +149,9 @@ void spool_condemn(struct queue *q, enum queue_place place, const char *name,
     const char *why);
 
 /* Open a file of a place for reading (writing: O_RDWR) and make sure that it
- * is a regular file of ours; -1 and *why ("" : errno says it) otherwise. */
+ * is a regular file of ours; -1 and *why ("" : errno says it) otherwise.  st
+ * receives what it looks like; may be NULL. */
 int spool_open(struct queue *q, enum queue_place place, const char *name,
-    int flags, const char **why);
+    int flags, struct stat *st, const char **why);
 
 #endif

@@ -94,12 +94,12 @@ load(struct queue_walk *w, const char *name)
 	struct spool_state state = { .attempts = 0 };
 	const char *why = NULL;
 	struct stat st;
-	int fd = spool_open(w->queue, w->place, name, O_RDONLY, &why);
+	int fd = spool_open(w->queue, w->place, name, O_RDONLY, &st, &why);
 
-	if (fd != -1)
+	if (fd != -1) {
 		why = spool_load(fd, info->id, &head, &state, envelope);
-	if (fd != -1 && fstat(fd, &st) == 0)
 		info->changed_ms = (int64_t)st.st_mtim.tv_sec * 1000;
+	}
 	fd_close(&fd);
 	if (why != NULL && *why == '\0') {
 		if (!is_there(w))
