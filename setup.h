@@ -68,7 +68,7 @@ struct setup_facts {
 	const char *error; /* the system's, OpenSSL's or libcurl's words */
 	bool wrong_name;   /* of a certificate; else: */
 	bool wrong_time;   /* expired or not yet valid */
-	bool unfit;	   /* whoever has signed it */
+	bool unfit;        /* whoever has signed it */
 	const char *certificate_error;
 };
 
