@@ -160,7 +160,7 @@ dispatch_conclude(struct pool *p, struct job *j,
 	if ((outcome != OUTCOME_AGAIN && !j->delivery.lost) || throttled) {
 		recover(p); /* it dealt with a message */
 		p->pause_ms = 0;
-		p->shaken = false;
+		p->losses = 0;
 	}
 	if (outcome == OUTCOME_LATER)
 		sched_add(s, id, j->entry->next_ms);
@@ -211,6 +211,7 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 	    throttle_cause(d, CAUSE_CONNECTIONS);
 
 	p->lost |= d->lost;
+	p->suspect |= d->lost && j->entry->attempts > 0;
 	throttle_end(p->throttle, j, scene.now.mono_ms);
 	if (d->no_bdat)
 		pool_no_bdat(p, scene.now.mono_ms);
@@ -244,15 +245,17 @@ is_crowded(const struct pool *p, const struct fault *fault)
 
 /*
  * A link that is lost may be so because of the message that was being sent.
- * That one has paid and waits now; the next tells whether it was the relay.
+ * That one has paid and waits now; the next tells whether it was the relay, or
+ * the one after it if that next one had failed before.
  */
 static bool
 is_excused(struct pool *p, const struct fault *fault)
 {
-	bool excused = fault != NULL && p->lost && !p->shaken && !p->paused;
+	bool excused = fault != NULL && p->lost && !p->paused &&
+	    p->losses < (p->suspect ? 2u : 1u);
 
-	p->shaken |= excused;
-	p->lost = false;
+	p->losses += excused;
+	p->lost = p->suspect = false;
 	return excused;
 }
 

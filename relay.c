@@ -128,9 +128,18 @@ doing(const struct relay_link *l)
 	    : command_name(pipeline_expected(&l->pipeline)->command);
 }
 
+/* Is anything in flight behind it that may have been taken? */
+static bool
+is_followed(const struct relay_link *l, const struct transaction *t)
+{
+	return t->next != NULL && is_unknown(l, t->next);
+}
+
 /*
  * Nothing more can be read or written.  The message that was being sent pays,
  * unless the connection had served before and may just have been worn out.
+ * A peer that closes before it has read all drops what it has still to send,
+ * so with others behind it that message may have had its reply.
  */
 static void
 lose(struct relay_link *l, enum fault_kind kind)
@@ -149,6 +158,7 @@ lose(struct relay_link *l, enum fault_kind kind)
 		if (fresh)
 			blame(l, kind, 0, what, doing(l), SPAN(""));
 		buf_printf(&text, "%s %s", what, doing(l));
+		t->delivery->doubtful = kind == FAULT_LOST && is_followed(l, t);
 		if (!is_unknown(l, t) && (fresh || t->open)) {
 			t->delivery->lost = true;
 			delivery_settle(t->delivery, VERDICT_DEFERRED, "4.4.2",

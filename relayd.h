@@ -592,6 +592,7 @@ struct delivery {
 	bool no_bdat;	   /* BDAT was offered, tried and is not there */
 	bool lost;	   /* it pays for the loss of its connection */
 	bool behind;	   /* lost with another, whose reply was awaited */
+	bool doubtful;	   /* that other, but its reply may have been lost */
 	int64_t setup_ms;  /* time that its connection's set-up took, if it is
 			      the first on it; else 0 */
 };

@@ -103,7 +103,7 @@ enum outcome {
 	OUTCOME_OVER,  /* the message has left the queue */
 	OUTCOME_LATER, /* to be tried again at entry->next_ms */
 	OUTCOME_MORE,  /* other recipients of it are still to be tried */
-	OUTCOME_AGAIN, /* it was not tried: nothing is held against it */
+	OUTCOME_AGAIN, /* at once, in its place: it was not tried, or hardly */
 };
 
 /* Log and record every verdict of a delivery and say what is to be done. */
@@ -302,7 +302,8 @@ struct pool {
 				   the first that would; at: its time is over */
 	queue_id taken;         /* the last message */
 	bool lost;   /* one has paid for the loss of the link that closes now */
-	bool shaken; /* or of one before, and none was answered since */
+	bool suspect; /* and it had failed before */
+	unsigned losses; /* excused, and none was answered since */
 	bool wanted; /* messages go another way because of the pause */
 	bool probing; /* connected, but only a message can end the pause */
 	struct relay_link **link;

@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SOON_MS = 1000 };
+/* Losses behind others after which a message goes again at once: a first one,
+ * and one more if that has not told which of them was the cause. */
+enum { LOST_BEHIND_MAX = 2 };
 
 /* ---- jobs ---- */
 
@@ -380,29 +382,35 @@ is_late(const struct settle_scene *scene, const struct entry *e)
 	    age_ms(scene->ages, scene->now, e->envelope.arrived_ms) >= after_ms;
 }
 
-/* What was lost behind another message has hardly been looked at, and goes
- * again when the relayhost is done with that; once. */
-static int64_t
-next_wait_ms(const struct settle_scene *scene, const struct job *j)
+/*
+ * Of messages that were lost together the oldest is most likely the cause, and
+ * the others, having hardly been looked at, go again at once in their places.
+ * If it is in doubt so does the oldest, once, but behind all that are due.
+ */
+static bool
+goes_again_at_once(const struct job *j)
 {
-	if (j->delivery.behind && j->entry->attempts == 0)
-		return SOON_MS;
-	return retry_wait_ms(scene->config, j->entry->attempts + 1);
+	unsigned attempts = j->entry->attempts;
+
+	return j->delivery.behind ? attempts < LOST_BEHIND_MAX
+				  : j->delivery.doubtful && attempts == 0;
 }
 
 static enum outcome
 defer(const struct settle_scene *scene, struct job *j)
 {
 	struct entry *e = j->entry;
+	bool at_once = goes_again_at_once(j);
+	int64_t wait =
+	    at_once ? 0 : retry_wait_ms(scene->config, e->attempts + 1);
 
 	if (e->attempts > 0 && is_too_old(scene, e))
 		return expire(scene, j);
-	entry_defer(e, e->attempts + 1,
-	    scene->now.wall_ms + next_wait_ms(scene, j), j->reason);
+	entry_defer(e, e->attempts + 1, scene->now.wall_ms + wait, j->reason);
 	if (is_late(scene, e))
 		scene->late(scene->over_arg, e);
 	observe_end(scene, e->id, false, "deferred");
-	return OUTCOME_LATER;
+	return at_once && j->delivery.behind ? OUTCOME_AGAIN : OUTCOME_LATER;
 }
 
 static size_t

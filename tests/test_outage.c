@@ -243,6 +243,29 @@ only_the_second_link_lost_in_a_row_pauses_the_relay(void **state)
 	}
 }
 
+/* One that was lost among others and now alone is the cause by itself. */
+static void
+a_message_that_had_been_lost_before_is_excused_once_more(void **state)
+{
+	static const enum verdict unknown[] = { VERDICT_UNKNOWN };
+	struct bench *b = *state;
+	unsigned i;
+
+	b->relay[0].connections = 1;
+	(void)submit(b, 1);
+	(void)submit(b, 1);
+	for (i = 0; i < 3; i++) {
+		struct relay_link *link = &fake.link[i];
+
+		make_ready(b, link);
+		link->delivery->lost = true;
+		link->delivery->behind = i == 0;
+		end_delivery(link, unknown);
+		fail_link(b, link, FAULT_LOST);
+		assert_int_equal(relay_status(b).paused, i == 2);
+	}
+}
+
 /* Why it waits is in its file from the start, so that nothing needs to be
  * opened, moved or written for it before the relay works. */
 static void
@@ -328,6 +351,7 @@ main(void)
 		T(J13_a_machine_that_was_off_has_an_hour),
 		T(a_message_that_always_ends_the_session_is_passed_by),
 		T(only_the_second_link_lost_in_a_row_pauses_the_relay),
+		T(a_message_that_had_been_lost_before_is_excused_once_more),
 		T(a_new_message_is_left_alone_while_its_relay_is_paused),
 		T(a_fleet_does_not_come_back_at_once),
 	};

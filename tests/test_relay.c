@@ -74,9 +74,9 @@ struct dialogue {
 	struct step step[STEPS];
 	/*
 	 * In order: "N:" and a letter for each recipient of message N (Sent,
-	 * Deferred, Failed, None, Unknown), "!" when BDAT is not there; the
-	 * name of the fault at the end, "-" for none, nothing when it stays
-	 * open.
+	 * Deferred, Failed, None, Unknown), "!" when BDAT is not there, "<"
+	 * when it was lost behind another, "?" as that other; the name of the
+	 * fault at the end, "-" for none, nothing when it stays open.
 	 */
 	const char *result;
 };
@@ -271,7 +271,13 @@ done(void *arg, struct relay_link *link, struct delivery *d)
 		assert_non_null(d->recipient[i].reply);
 		buf_add_char(&w.result, "NSDFU"[d->recipient[i].verdict]);
 	}
-	buf_add_text(&w.result, d->no_bdat ? "! " : " ");
+	if (d->no_bdat)
+		buf_add_char(&w.result, '!');
+	if (d->recipient[0].verdict == VERDICT_UNKNOWN && d->behind)
+		buf_add_char(&w.result, '<');
+	if (d->doubtful)
+		buf_add_char(&w.result, '?');
+	buf_add_char(&w.result, ' ');
 }
 
 static void
@@ -544,6 +550,13 @@ run_all(const struct dialogue *d, size_t count)
 		{                                           \
 			.content = "a\r\n", .recipients = 3 \
 		}                                           \
+	}
+#define THREE_CHUNKS                                            \
+	{                                                       \
+		{ .content = "a\r\n" }, { .content = "b\r\n" }, \
+		{                                               \
+			.content = "c\r\n"                      \
+		}                                               \
 	}
 #define RCPTS      RCPT(1) RCPT(2) RCPT(3)
 #define BDAT(text) "BDAT 3 LAST\r\n" text "\r\n"
@@ -934,6 +947,14 @@ a_lost_connection_is_paid_by_the_message_being_sent(void **state)
 		    { S(OK OK GO), S(OK), LOST }, "1:S 2:N -" },
 		{ "a used link, the next answered", PIPE, 0, 0, TWO,
 		    { S(OK OK GO), S(OK), S(OK), LOST }, "1:S 2:D -" },
+		{ "two chunks, the first may have been answered", ALL, 0, 0,
+		    THREE_CHUNKS, { S(OK OK OK), LOST }, "1:S 2:U? 3:U< -" },
+		{ "two chunks, the first is not", ALL, 0, 0, THREE_CHUNKS,
+		    { S(OK OK OK), { TIMER, "", 300 } },
+		    "1:S 2:U 3:U< timeout" },
+		{ "one and a part", ALL, 0, 0, THREE_CHUNKS,
+		    { { BLOCK, "", 135 }, S(OK OK OK), LOST },
+		    "1:S 2:U 3:N -" },
 		{ "sending fails", PIPE, 0, 0, ONE,
 		    { S(OK OK), { BREAK, "", 0 }, S(GO) }, "1:D lost" },
 		{ "sending fails, the reason can be read", PIPE, 0, 0, ONE,

@@ -164,6 +164,49 @@ a_refused_message_waits_by_its_own_retries(void **state)
 	}
 }
 
+/* What the link sends is lost, two others being due: how many of those are
+ * sent before it goes again; -1: all are, and it waits. */
+static int
+lose(struct bench *b, bool behind, bool doubtful)
+{
+	static const enum verdict unknown[] = { VERDICT_UNKNOWN };
+	struct relay_link *link = &fake.link[0];
+	queue_id id = link->delivery->entry->id;
+	int before = 0;
+
+	(void)submit(b, 1);
+	(void)submit(b, 1);
+	advance(b, 1);
+	link->delivery->lost = true;
+	link->delivery->behind = behind;
+	link->delivery->doubtful = doubtful;
+	finish(b, link, unknown);
+	for (; link->delivery != NULL; before++) {
+		if (link->delivery->entry->id == id)
+			return before;
+		finish(b, link, all_sent);
+	}
+	return -1;
+}
+
+static void
+lost_with_others_a_message_goes_again_at_once(void **state)
+{
+	struct bench *b = *state;
+
+	b->relay[0].connections = 1;
+	(void)submit(b, 1);
+	make_ready(b, &fake.link[0]);
+	assert_int_equal(lose(b, false, true), 2);
+	assert_int_equal(lose(b, false, true), -1); /* once */
+	(void)submit(b, 1);
+	assert_int_equal(lose(b, true, false), 0); /* in its place */
+	assert_int_equal(lose(b, true, false), 0);
+	assert_int_equal(lose(b, true, false), -1); /* twice */
+	(void)submit(b, 1);
+	assert_int_equal(lose(b, false, false), -1); /* alone */
+}
+
 static void
 a_restart_does_not_shorten_the_wait(void **state)
 {
@@ -609,6 +652,7 @@ main(void)
 		T(a_pause_lets_one_probe_through_and_its_wait_doubles),
 		T(an_untried_message_goes_again_after_the_pause),
 		T(a_refused_message_waits_by_its_own_retries),
+		T(lost_with_others_a_message_goes_again_at_once),
 		T(a_restart_does_not_shorten_the_wait),
 		T(who_has_it_is_not_sent_to_again),
 		T(recipients_are_split_and_only_the_deferred_one_is_retried),
