@@ -330,9 +330,9 @@ forget_marks(struct queue *q)
 	size_t i;
 
 	for (i = 0; i < q->mark_count; i++)
-		(void)close(q->mark_fd[i]);
-	free(q->mark_fd);
-	q->mark_fd = NULL;
+		(void)close(q->mark[i].fd);
+	free(q->mark);
+	q->mark = NULL;
 	q->mark_count = 0;
 }
 
