@@ -50,6 +50,22 @@ def early_prompt(host):
     return lambda: [one() for one in mend]
 
 
+AUTH_PLAIN = b"250-localhost\r\n250 AUTH PLAIN\r\n"
+
+
+def surplus_after_ehlo(*records):
+    """Under TLS, on their way together."""
+    def act(session):
+        channel = session.channel
+        if channel.tls is None:
+            channel.write(b"250-localhost\r\n250 STARTTLS\r\n")
+            return
+        for record in records:
+            channel.tls.write(record)
+        channel._flush()
+    return fault("EHLO", then=act)
+
+
 def row(name, kind, spoil, words, tries=1):
     """kind: of the pause; tries: AUTH commands in the session."""
     return pytest.param(kind, spoil, words, tries, id=name)
@@ -87,6 +103,9 @@ ROWS = [
         "in AUTH PLAIN: it asks for more than there is to say"),
     row("I31", "protocol", login("235 ok\r\n250 x"),
         "sent what nobody asked for: 250 x"),
+    row("I31-after-EHLO", "protocol",
+        surplus_after_ehlo(AUTH_PLAIN, b"235 ok\r\n"),
+        "sent what nobody asked for: 235 ok", 0),
     row("I31-in-the-exchange", "protocol",
         early_prompt, "sent what nobody asked for: 334 UGFzc3dvcmQ6"),
     row("I31-no-line", "protocol", login(b"235 ok\r\n250", then="stall"),
@@ -123,6 +142,15 @@ def test_no_mail_without_login(make_daemon, host, kind, spoil, words, tries):
     mend()
     assert_flows(daemon, host)
     assert_nothing_leaked(host)
+
+
+def test_I31_a_login_in_the_reply_to_EHLO_is_none(daemon, host):
+    """libcurl drops what is in one record with it: it answers nothing."""
+    surplus_after_ehlo(AUTH_PLAIN + b"235 ok\r\n")(host)
+    host.fault("AUTH", "535 5.7.8 no")
+    hold(daemon)
+    assert_paused(daemon, "auth", "refused the login: 535 5.7.8 no")
+    assert commands(host, "MAIL") == []
 
 
 def pauses(daemon):

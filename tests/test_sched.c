@@ -91,20 +91,20 @@ BDAT_that_is_not_there_is_remembered_for_a_day(void **state)
 }
 
 static void
-a_pause_lets_one_probe_through_and_its_wait_doubles(void **state)
+assert_one_probe_a_pause(struct bench *b, enum fault_kind kind,
+    int64_t first_ms)
 {
-	struct bench *b = *state;
 	int64_t last = 0;
 	unsigned i;
 
 	(void)submit(b, 1);
 	(void)submit(b, 1);
 	for (i = 0; i < 6; i++) {
-		int64_t wait;
+		int64_t wait, usual = first_ms << i;
 
-		fail_link(b, &fake.link[i], FAULT_CONNECT);
+		fail_link(b, &fake.link[i], kind);
 		wait = relay_status(b).retry_in_ms;
-		assert_in_range(wait, (900 << i) - 1, 1100 << i);
+		assert_in_range(wait, usual * 9 / 10 - 1, usual * 11 / 10);
 		assert_true(wait > last);
 		last = wait;
 		advance(b, wait - 50);
@@ -117,6 +117,18 @@ a_pause_lets_one_probe_through_and_its_wait_doubles(void **state)
 	finish(b, &fake.link[6], all_sent);
 	assert_int_equal(waiting(b), 0);
 	assert_non_null(fake.link[6].delivery);
+}
+
+static void
+a_pause_lets_one_probe_through_and_its_wait_doubles(void **state)
+{
+	assert_one_probe_a_pause(*state, FAULT_CONNECT, 1000);
+}
+
+static void
+I28_a_refused_login_is_tried_once_a_pause_which_begins_longer(void **state)
+{
+	assert_one_probe_a_pause(*state, FAULT_AUTH, 5000);
 }
 
 static void
@@ -650,6 +662,7 @@ main(void)
 		T(a_fault_of_the_relay_costs_no_retry),
 		T(BDAT_that_is_not_there_is_remembered_for_a_day),
 		T(a_pause_lets_one_probe_through_and_its_wait_doubles),
+		T(I28_a_refused_login_is_tried_once_a_pause_which_begins_longer),
 		T(an_untried_message_goes_again_after_the_pause),
 		T(a_refused_message_waits_by_its_own_retries),
 		T(lost_with_others_a_message_goes_again_at_once),
