@@ -208,8 +208,10 @@ PLANTED = {
     **{f"H7-content-{length}": (head(rb" \d{16} ", b" %016d " % length), words)
        for length, words in ((2**31, SHORT), (2**32, SHORT),
                              (10**16 - 1, SHORT))},
-    "H7-content-2^63": (head(rb" \d{16} \S{8}", b" 9223372036854775808 00000"),
-                        HEAD),
+    "H7-content-2^63": (head(rb" 000(\d{7}) \d{16} ",
+                             rb" \1 9223372036854775808 "), HEAD),
+    "H7-content-2^64": (head(rb" 0000(\d{6}) \d{16} ",
+                             rb" \1 18446744073709551615 "), HEAD),
     "H7-envelope-2^63": (head(rb" \d{10} \d{16} ",
                               b" 9223372036854775808 0000000 "), HEAD),
     "H7-negative": (head(rb" 0(\d{9}) ", rb" -\1 "), HEAD),

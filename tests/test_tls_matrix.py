@@ -189,6 +189,27 @@ def test_who_does_not_care_gives_it_away(make_daemon, tempting, spoil, words,
         assert_nothing_sent(tempting)
 
 
+WEAK = [one for one in CERTIFICATES if one.id in ("I21-RSA-1024", "I21-SHA-1")]
+
+
+@pytest.mark.parametrize("spoil, words, careless, relay", WEAK)
+@pytest.mark.parametrize("level", [0, 1])
+def test_I21_what_is_weak_is_refused_whatever_the_system_takes(
+        make_daemon, tempting, monkeypatch, spoil, words, careless, relay,
+        level):
+    """openssl.cnf may set another level than OpenSSL was made with."""
+    spoil(tempting)
+    daemon = make_daemon()
+    cnf = daemon.file.with_name("openssl.cnf")  # where it may read
+    cnf.write_text("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default "
+                   f"= c\n[c]\nCipherString = DEFAULT:@SECLEVEL={level}\n")
+    monkeypatch.setenv("OPENSSL_CONF", str(cnf))
+    daemon.start()
+    hand_over(daemon)
+    assert_all_deferred(daemon, words)
+    assert_nothing_sent(tempting)
+
+
 @pytest.mark.parametrize("verify", [True, False])
 def test_I22_another_key_than_the_pinned_one(make_daemon, tempting, authority,
                                              verify):
