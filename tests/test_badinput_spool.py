@@ -326,7 +326,8 @@ def test_H23_what_is_released_goes_out_once(daemon, host, template, place):
 
 
 NAMES = ["..x", "x" * 255, "a\nb", "\x1b[2J", "\u00e4", "core", "lock",
-         "0123456789a.tmp~", "0123456789ABC", "0123456789ab.bak"]
+         "0123456789a.tmp~", "0123456789AB", "0123456789il", "\x1b" * 12,
+         "0123456789ab.bak"]
 
 
 def test_H16_names_that_are_no_ids_are_left_alone(daemon, host, template):
