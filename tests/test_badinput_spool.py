@@ -591,12 +591,30 @@ def spoil_place(path):
     return "everybody can write"
 
 
+def spoil_place_of_link(path):
+    """Who can put it there can name another."""
+    path.rename(path.parent.parent / "good")
+    path.symlink_to("../good")
+    return spoil_place(path)
+
+
+def spoil_place_of_file(path):
+    other = path.parent.parent / "open"
+    other.mkdir(exist_ok=True)
+    path.rename(other / "password")
+    path.symlink_to(other / "password")
+    return spoil_place(other / "password")
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("spoil", [spoil_mode, spoil_group, spoil_owner,
                                    spoil_owner_of_group, spoil_kind,
-                                   spoil_place],
+                                   spoil_place, spoil_place_of_link,
+                                   spoil_place_of_file],
                          ids=["G1-0644", "G1-group", "G1-owner",
-                              "G1-owner-0640", "G2-FIFO", "G2-directory"])
+                              "G1-owner-0640", "G2-FIFO", "G2-directory",
+                              "G2-link-in-an-open-one",
+                              "G2-link-into-an-open-one"])
 def test_a_password_file_that_is_no_secret(make_daemon, host, spoil):
     """78 at start; while it runs the relay is paused and mail is kept."""
     daemon = make_daemon(**UNTRACED)
