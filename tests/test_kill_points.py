@@ -280,7 +280,7 @@ def kill(site, action, point):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_sample(site, action):
+def test_H18_J12_a_sample(site, action):
     for point in sweep.choose(record(site, action), SAMPLE):
         kill(site, action, point)
     assert site.kills
@@ -288,7 +288,7 @@ def test_a_sample(site, action):
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("action", ACTIONS)
-def test_every_point(site, action):
+def test_H18_J12_every_point(site, action):
     """Of each call until there is no other of its name."""
     recorded = collections.Counter(name for name, _ in record(site, action))
     for name, count in recorded.items():
