@@ -146,7 +146,7 @@ print_left(struct queue *q, const struct queue_info *info)
 	struct envelope e = { .uid = -1 };
 	struct buf content = { NULL, 0, 0 };
 	const char *why;
-	int fd = spool_open(q, info->place, info->name, O_RDONLY, &why);
+	int fd = spool_open(q, info->place, info->name, O_RDONLY, NULL, &why);
 	size_t i;
 
 	(void)printf("left %s %s ", spool_place_name(info->place), info->name);
