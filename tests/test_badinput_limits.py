@@ -336,7 +336,7 @@ def test_disk_full(small_disk, host, commands, replies):
     ("fdatasync:error=EIO:when=1", "451 4.3.0"),
     ("fdatasync:error=ENOSPC:when=1", "452 4.3.1"),
     # Those before it are of the start: of the spool and what holds it.
-    ("fsync:error=EIO:when=5", "451 4.3.0"),
+    ("fsync:error=EIO:when=9", "451 4.3.0"),
     ("renameat2:error=EDQUOT:when=2", "452 4.3.1"),
     ("renameat2:error=EIO:when=2", "451 4.3.0"),  # 1: at the start
 ], ids=["B43-sync-EIO", "B43-sync-ENOSPC", "B43-directory-EIO",
