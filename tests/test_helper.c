@@ -49,8 +49,11 @@ static const struct row {
 	{ "exec sleep 1000", true, NULL, NULL, "was not over within 30 s" },
 	{ "exec >&- 2>&-; sleep 1000", true, NULL, NULL, "within 30 s" },
 	{ "echo secret; exec sleep 1000", true, NULL, NULL, "within 30 s" },
-	/* What stays behind is not waited for. */
+	/* What stays behind is not waited for, be it out of reach; that one
+	 * ends with this process. */
 	{ "sleep 1000 & echo secret", false, "secret", NULL, NULL },
+	{ "setsid tail -s 0.1 --pid=$PPID -f /dev/null & exec sleep 1000", true,
+	    NULL, NULL, "was not over within 30 s" },
 	/* Only descriptors 0 to 2, and nothing to read on 0. */
 	{ "cat; n=0; while [ $n -lt 99 ]; do [ ! -e /proc/$$/fd/$n ] || "
 	  "printf %s, $n; n=$((n + 1)); done",
