@@ -138,6 +138,11 @@ ROWS = [
     ("E7-in-a-section", relay("port = 25", "port = 26"),
      [("4: relay.x.port", "duplicate")]),
     ("E8-key", RELAY + "hostnam = a\n", [("4: hostnam", '"hostname"')]),
+    ("E8-key-of-64", RELAY + "k" * 64 + " = 1\n",
+     [("4: " + "k" * 64, "unknown")]),
+    ("E8-key-of-65", RELAY + "k" * 65 + " = 1\n", [("4: syntax", "key")]),
+    ("E8-key-of-64-KiB", RELAY + "k" * 65536 + " = 1\n",
+     [("4: syntax", "key")]),
     ("E8-section", RELAY + "dkimm x { }\n", [("4: dkimm.x", "unknown.*dkim")]),
     ("E8-in-a-section", relay("conections = 1"),
      [("3: relay.x.conections", '"connections"')]),
@@ -236,6 +241,22 @@ def test_E14_eleven_levels(running):
     finally:
         for file in files:
             file.unlink()
+
+
+def test_E14_all_that_is_included_is_limited(running):
+    """Each file is less than 1 MiB."""
+    half = running.file.parent / "half.inc"
+    other = running.file.parent / "other.inc"
+    for file in half, other:
+        file.write_text(f'header_add = {{"X: {"x" * (600 << 10)}"}}\n')
+    try:
+        with running.in_place() as file:
+            file.write_text(RELAY + f'include("{half.name}")\n'
+                            f'include("{other.name}")\n')
+            running.assert_refused([("5: include", "larger than 1 MiB")])
+    finally:
+        half.unlink()
+        other.unlink()
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o646], ids=["shadow", "writable"])
