@@ -6,9 +6,11 @@
  */
 #include "helper.h"
 
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -131,6 +133,31 @@ G4_what_a_command_does_is_told(void **state)
 	/* None is left, and none unreaped. */
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
+}
+
+/* Told by the end of file of what it holds open. */
+static void
+G4_what_a_command_leaves_behind_is_ended(void **state)
+{
+	char directory[] = "/tmp/test_helper.XXXXXX", path[64], command[128], c;
+	struct helper_result r = { .password = { 0 } };
+	int fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	(void)snprintf(path, sizeof(path), "%s/fifo", directory);
+	(void)snprintf(command, sizeof(command),
+	    "exec 3>%s; sleep 1000 & echo secret", path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+	assert_int_equal(helper_output(command, &r), 0);
+	assert_int_equal(read(fd, &c, 1), 0);
+	helper_result_wipe(&r);
+	(void)close(fd);
+	(void)unlink(path);
+	(void)rmdir(directory);
 }
 
 /* ---- by the process ---- */
@@ -269,6 +296,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(G4_what_a_command_does_is_told),
+		cmocka_unit_test(G4_what_a_command_leaves_behind_is_ended),
 		cmocka_unit_test(the_process_runs_them_side_by_side),
 		cmocka_unit_test(nothing_else_is_run),
 		cmocka_unit_test(a_command_ends_when_nobody_waits_for_it),
