@@ -274,18 +274,20 @@ def test_J7_whatever_a_relayhost_says(daemon, host, reply):
     assert message.data.isascii()
 
 
-def test_J9_a_thousand_recipients(make_daemon, host):
+@pytest.mark.parametrize("limit, whole", [("50M", True), ("128K", False)])
+def test_J9_a_thousand_recipients(make_daemon, host, limit, whole):
     host.fault("RCPT", REFUSED, match="bad")
-    daemon = make_daemon(relay={"recipients_per_message": 1000}).start()
+    daemon = make_daemon(top={"message_size_limit": limit},
+                         relay={"recipients_per_message": 1000}).start()
     with smtplib.SMTP("127.0.0.1", daemon.port) as client:
         client.sendmail(SENDER, ["good@example.org"] + [
             f"bad{number}@example.org" for number in range(999)],
             "Subject: x\r\n\r\nx\r\n")
     host.wait_messages(2)
     report, = reports(host)
-    assert len(report.blocks) == 999
+    assert (len(report.blocks) == 999) == whole and report.blocks
     assert "and 979 more" in report.text
-    assert len(host.messages[1].data) < 1 << 20
+    assert len(host.messages[1].data) < (1 << 20 if whole else 1 << 16)
 
 
 # Lifetimes.
