@@ -376,8 +376,8 @@ bool queue_is_failing(const struct queue *q);
 bool queue_unsynced(const struct queue *q);
 void queue_sync_marks(struct queue *q);
 
-/* A small text of the daemon's in the spool, by its name: written, durable, in
- * place of the last one; read, nothing where there is none. */
+/* A small text of the daemon's in the spool, by name: written, durable, in place
+ * of the last one; read, nothing where there is none. */
 int queue_keep(const struct queue *q, const char *name, struct span text);
 int queue_kept(const struct queue *q, const char *name, struct buf *text);
 

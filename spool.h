@@ -1,6 +1,6 @@
 /*
  * The spool's inside: between envelope.c, spool.c, diagnosis.c, sync.c,
- * queue.c, keep.c, entry.c, move.c, walk.c and history.c only.
+ * queue.c, commit.c, keep.c, entry.c, move.c, walk.c and history.c only.
  *
  * A file of it:
  *
@@ -109,7 +109,7 @@ bool syncer_is_done(struct syncer *s);
 void syncer_wait(struct syncer *s); /* until it is, taking part */
 void syncer_free(struct syncer *s);
 
-/* ---- queue.c, entry.c ---- */
+/* ---- queue.c, commit.c, entry.c ---- */
 
 /* A file with what is not on stable storage yet. */
 struct unsynced {
@@ -140,6 +140,12 @@ struct queue {
 };
 
 const char *spool_place_name(enum queue_place place); /* "new", "cur" ... */
+
+/* Free it and whatever of it is open; nothing may wait for a sync. */
+void spool_close(struct queue *q);
+
+/* Sync the directories that have changed; -1 errno. */
+int spool_sync_places(struct queue *q);
 
 /* Make a directory again that has been removed by hand. */
 void spool_recover(struct queue *q);

@@ -1,0 +1,29 @@
+"""The planted faults of "make mutants" still fit the sources, and name tests
+that there are."""
+
+import pathlib
+import re
+
+import pytest
+
+import mutants
+
+TESTS = pathlib.Path(__file__).resolve().parent
+ALL = [mutant for table in sorted((TESTS / "mutants").glob("*.txt"))
+       for mutant in mutants.read_table(table)]
+
+
+def is_there(test):
+    file, _, name = test.partition("::")
+    if not name:
+        return (TESTS / f"test_{file}.c").exists()
+    name = re.escape(name.partition("[")[0])
+    return re.search(rf"^def {name}\(", (TESTS / file).read_text(), re.M)
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)
+def test_it_applies(mutant):
+    for file, old, _ in mutant.edits:
+        assert (TESTS.parent / file).read_text().count(old) == 1, old
+    assert mutant.tests and all(is_there(test) for test in mutant.tests), \
+        mutant.tests
