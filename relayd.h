@@ -426,8 +426,7 @@ void entry_note(struct entry *e, const char *reason);
  * failed.  Frees e.  Needs no free disk space.  -1: it stays in cur/ (logged)
  * until the next start, and is not sent again. */
 int entry_finish(struct entry *e);
-/* The same for one that can't be removed: record that nobody waits for it nor
- * is to be told of it. */
+/* Record, of one that can't be removed, that nobody waits nor is to be told. */
 void entry_done(struct entry *e);
 void entry_close(struct entry *e); /* it stays queued.  NULL is fine */
 /* From failed/ or hold/ back to the queue, failed recipients waiting again,

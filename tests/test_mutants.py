@@ -15,10 +15,10 @@ ALL = [mutant for table in sorted((TESTS / "mutants").glob("*.txt"))
 
 def is_there(test):
     file, _, name = test.partition("::")
-    if not name:
-        return (TESTS / f"test_{file}.c").exists()
-    name = re.escape(name.partition("[")[0])
-    return re.search(rf"^def {name}\(", (TESTS / file).read_text(), re.M)
+    path = TESTS / (file if "." in file else f"test_{file}.c")
+    return path.exists() and (not name or re.search(
+        rf"^def {re.escape(name.partition('[')[0])}\(", path.read_text(),
+        re.M))
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)
