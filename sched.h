@@ -301,11 +301,11 @@ struct pool {
 	struct due_heap parked; /* due, but no relay takes them now; this one is
 				   the first that would; at: its time is over */
 	queue_id taken;         /* the last message */
-	bool lost;   /* one has paid for the loss of the link that closes now */
-	bool suspect; /* and it had failed before */
+	bool lost; /* one has paid for the loss of the link that closes now */
+	bool suspect;    /* and it had failed before */
 	unsigned losses; /* excused, and none was answered since */
-	bool wanted; /* messages go another way because of the pause */
-	bool probing; /* connected, but only a message can end the pause */
+	bool wanted;     /* messages go another way because of the pause */
+	bool probing;    /* connected, but only a message can end the pause */
 	struct relay_link **link;
 	size_t link_count;
 	bool retired; /* by a reload: goes with its last link */
