@@ -34,6 +34,7 @@ struct scene {
 	unsigned window;          /* messages in flight on a link */
 	int64_t latency_ms;       /* from a message to its reply */
 	int64_t settled_ms;       /* refusals from here on are counted apart */
+	int64_t apart_ms;         /* from one that is handed over to the next */
 };
 
 struct flight {
@@ -59,6 +60,8 @@ static struct {
 	unsigned opened, most_open;
 	int64_t now_ms;
 	int64_t arrival_ms; /* of the last message */
+	unsigned to_come;   /* messages that programs still hand over ... */
+	int64_t comes_ms;   /* ... the next one then */
 	int64_t last_ms;    /* the last one that was taken was sent */
 	unsigned tried, taken, refused, tried_late, refused_late;
 	bool flip;
@@ -371,6 +374,17 @@ store_many(struct bench *b, unsigned messages)
 		;
 }
 
+/* One after the other, as a program hands them over. */
+static void
+hand_over(struct bench *b)
+{
+	for (; world.to_come > 0 && world.comes_ms <= world.now_ms;
+	     world.to_come--) {
+		store_many(b, 1);
+		world.comes_ms += world.scene.apart_ms;
+	}
+}
+
 static void
 turn(struct bench *b)
 {
@@ -391,6 +405,8 @@ next_event(const struct bench *b)
 	int64_t at = sooner(INT64_MAX, &b->sched->timer);
 	size_t i;
 
+	if (world.to_come > 0 && world.comes_ms < at)
+		at = world.comes_ms;
 	for (i = 0; i < LINKS; i++) {
 		const struct relay_link *link = &world.link[i];
 
@@ -409,6 +425,7 @@ happen(struct bench *b, int64_t at_ms)
 	size_t i;
 
 	world.now_ms = at_ms > world.now_ms ? at_ms : world.now_ms;
+	hand_over(b);
 	turn(b);
 	for (i = 0; i < LINKS; i++) {
 		struct relay_link *link = &world.link[i];
@@ -449,7 +466,7 @@ run(struct bench *b, int64_t most_ms)
 	int64_t end = world.now_ms + most_ms, at;
 
 	turn(b);
-	while (has_mail(b)) {
+	while (has_mail(b) || world.to_come > 0) {
 		at = next_event(b);
 		if (at == INT64_MAX)
 			fail_msg("mail waits for nothing");
@@ -505,6 +522,14 @@ static const struct row {
 	    { { SLIDING, 14, 1000, 0 }, ses, .window = 16, .latency_ms = 50,
 		.settled_ms = 5000 },
 	    2 },
+	{ "14/s, handed over one by one",
+	    { { SLIDING, 14, 1000, 0 }, ses, .window = 1, .latency_ms = 2,
+		.settled_ms = 5000, .apart_ms = 20 },
+	    2 },
+	{ "14/s, handed over one by one, fast",
+	    { { SLIDING, 14, 1000, 0 }, ses, .window = 16, .latency_ms = 1,
+		.settled_ms = 5000, .apart_ms = 5 },
+	    2 },
 	{ "14/s, fixed",
 	    { { FIXED, 14, 1000, 300 }, ses, .window = 16, .latency_ms = 50,
 		.settled_ms = 5000 },
@@ -551,7 +576,9 @@ a_relayhost_that_throttles_is_sent_to_at_its_limit(void **state)
 		relayhost_set(&world.host, world.scene.policy, 0);
 		b->relay.connections = rows[i].connections;
 		sched_configure(b->sched, &b->config);
-		store_many(b, MESSAGES);
+		world.comes_ms = world.now_ms;
+		world.to_come = MESSAGES;
+		hand_over(b);
 		run(b, 3600 * 1000);
 		assert_all_sent(b, MESSAGES);
 		ratio = (double)(world.last_ms - START_MS) /
