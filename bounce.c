@@ -112,7 +112,7 @@ static void
 log_given_up(const struct bounce *b, const struct entry *e)
 {
 	int64_t age_ms = loop_now(b->loop).wall_ms - e->envelope.arrived_ms;
-	struct buf to = { NULL, 0, 0 };
+	struct buf text = { NULL, 0, 0 };
 	char name[QUEUE_ID_MAX];
 	size_t i;
 
@@ -122,15 +122,16 @@ log_given_up(const struct bounce *b, const struct entry *e)
 
 		if (!r->tried)
 			continue;
-		buf_clear(&to);
-		buf_add_escaped(&to, span_of(r->address));
-		log_info("bounce",
-		    "%s: to=<%s>, relay=none, delay=%.2f, dsn=%s, "
-		    "status=bounced (%s)",
-		    name, buf_text(&to), (double)age_ms / 1000, r->last.status,
-		    r->last.reply);
+		buf_clear(&text);
+		buf_add_text(&text, "to=<");
+		buf_add_value(&text, span_of(r->address));
+		buf_printf(&text,
+		    ">, relay=none, delay=%.2f, dsn=%s, status=bounced (",
+		    (double)age_ms / 1000, r->last.status);
+		buf_add_words(&text, span_first(span_of(r->last.reply), 512));
+		log_info("bounce", "%s: %s)", name, buf_text(&text));
 	}
-	buf_free(&to);
+	buf_free(&text);
 }
 
 static void

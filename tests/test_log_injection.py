@@ -108,6 +108,23 @@ def test_L2_who_reads_the_log_is_not_fooled(make_daemon, host, text):
                                "bounced": 1, "rejected": rejected}
 
 
+@pytest.mark.parametrize("text", IMITATION, ids=range(len(IMITATION)))
+def test_L2_nor_when_mail_is_returned_by_hand(daemon, host, text):
+    """Whoever the recipient is, and whatever was said of it."""
+    local = quoted(text.encode())
+    host.fault("RCPT", f"450 4.2.1 {text}", match=re.escape(local.decode()))
+    converse(daemon, b"EHLO x", *(
+        line.replace(b" NOTIFY=NEVER", b"") for line in transaction(
+            b"a@a.example", local + b"@late.example")))
+    name = daemon.wait_log(r"smtp\[\d+\]: (\w+): .*status=deferred")[1]
+    assert daemon.relayctl("bounce", name).returncode == 0
+    line = daemon.wait_log(rf"(.*bounce\[\d+\]: {name}: to=.*)")[1]
+    assert re.fullmatch(r".*: to=<[^<>, ]+>, relay=none, delay=[\d.]+, "
+                        r"dsn=5\.0\.0, status=bounced \(.*\)", line)
+    assert fields(line) == {"status": "bounced", "dsn": "5.0.0",
+                            "relay": "none"}
+
+
 @pytest.mark.peers("fail2ban")
 @BAD_ID
 def test_L2_fail2ban_bans_nobody_else(daemon, host, run, directory):
