@@ -144,13 +144,38 @@ hand_on(struct pool *p, struct job *j)
 	return true;
 }
 
-/* Every recipient of the job's delivery has its verdict. */
+/* The job is over, for now at least. */
+static void
+end_job(struct pool *p, struct job *j, enum outcome outcome)
+{
+	struct sched *s = p->sched;
+
+	if (outcome == OUTCOME_LATER)
+		sched_add(s, j->entry->id, j->entry->next_ms);
+	if (outcome == OUTCOME_MORE || outcome == OUTCOME_AGAIN)
+		put_back(p, j);
+	else
+		backlog_end(&s->backlog, j);
+}
+
+void
+dispatch_put_back(struct pool *p)
+{
+	struct settle_scene scene = dispatch_scene(p, "none");
+	struct job *j, *next;
+
+	for (j = p->sched->backlog.active; j != NULL; j = next) {
+		next = j->next;
+		if (j->more && j->pool == p)
+			end_job(p, j, settle_rest(&scene, j));
+	}
+}
+
 void
 dispatch_conclude(struct pool *p, struct job *j,
     const struct settle_scene *scene)
 {
-	struct sched *s = p->sched;
-	queue_id id = j->entry->id;
+	const struct sched *s = p->sched;
 	uint64_t sent = p->counts.sent;
 	bool throttled = throttle_cause(&j->delivery, CAUSE_RATE) != NULL;
 	enum outcome outcome = settle(scene, j);
@@ -162,16 +187,10 @@ dispatch_conclude(struct pool *p, struct job *j,
 		p->pause_ms = 0;
 		p->losses = 0;
 	}
-	if (outcome == OUTCOME_LATER)
-		sched_add(s, id, j->entry->next_ms);
-	if (outcome == OUTCOME_MORE && !p->retired && !s->stopping) {
+	if (outcome == OUTCOME_MORE && !p->retired && !s->stopping)
 		j->more = true;
-		return;
-	}
-	if (outcome == OUTCOME_MORE || outcome == OUTCOME_AGAIN)
-		put_back(p, j);
 	else
-		backlog_end(&s->backlog, j);
+		end_job(p, j, outcome);
 }
 
 /* A fault of the relay: what was to go there finds another way, or waits. */
@@ -180,6 +199,7 @@ take_fault(struct pool *p, const struct fault *fault, struct instant now)
 {
 	pool_pause(p, fault, now);
 	due_move(&p->ready, &p->sched->backlog.waiting);
+	dispatch_put_back(p);
 }
 
 /* A connection is refused as one too many: that is a fault only when it is our

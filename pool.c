@@ -71,9 +71,8 @@ pool_wait_ms(const struct pool *p, int64_t now_ms)
 bool
 pool_may_open(const struct pool *p, int64_t now_ms)
 {
-	return !p->paused &&
-	    p->link_count < pace_links_allowed(&p->throttle->links, now_ms,
-				p->relay->connections);
+	return p->link_count < pace_links_allowed(&p->throttle->links, now_ms,
+				   p->relay->connections);
 }
 
 void

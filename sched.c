@@ -354,21 +354,6 @@ sched_new(struct loop *l, struct queue *q, struct connector *c,
 	return s;
 }
 
-/* Messages between two transactions go back to the queue. */
-static void
-drop_unfinished(struct sched *s)
-{
-	struct job *j, *next;
-
-	for (j = s->backlog.active; j != NULL; j = next) {
-		next = j->next;
-		if (!j->more)
-			continue;
-		due_add(&s->backlog.waiting, j->entry->id, j->due_ms);
-		backlog_end(&s->backlog, j);
-	}
-}
-
 static void
 shut_links(struct pool *p)
 {
@@ -386,7 +371,8 @@ sched_configure(struct sched *s, struct config *config)
 	struct backlog *b = &s->backlog;
 	size_t i, first = s->retired_count;
 
-	drop_unfinished(s);
+	for (i = 0; i < b->pool_count; i++)
+		dispatch_put_back(b->pool[i]);
 	config_release(s->config);
 	s->config = config_hold(config);
 	history_resize(s->history, config->history_size);
@@ -412,7 +398,8 @@ sched_stop(struct sched *s, void (*stopped)(void *arg), void *arg)
 	s->stopped_arg = arg;
 	loop_timer_clear(s->loop, &s->timer);
 	loop_timer_clear(s->loop, &s->walk_timer);
-	drop_unfinished(s);
+	for (i = 0; i < s->backlog.pool_count; i++)
+		dispatch_put_back(s->backlog.pool[i]);
 	if (s->link_count == 0) {
 		stopped(arg);
 		return;

@@ -108,6 +108,8 @@ enum outcome {
 
 /* Log and record every verdict of a delivery and say what is to be done. */
 enum outcome settle(const struct settle_scene *scene, struct job *j);
+/* The same where the rest, after OUTCOME_MORE, can't be sent now. */
+enum outcome settle_rest(const struct settle_scene *scene, struct job *j);
 /* Tell that a message waits because of its relay; costs it no retry.  False:
  * its time was over, and e is gone. */
 bool settle_waiting(const struct settle_scene *scene, struct entry *e,
@@ -432,5 +434,7 @@ struct settle_scene dispatch_scene(struct pool *p, const char *peer);
 /* Every recipient of the job's delivery has its verdict. */
 void dispatch_conclude(struct pool *p, struct job *j,
     const struct settle_scene *scene);
+/* Messages between two transactions go back to the queue. */
+void dispatch_put_back(struct pool *p);
 
 #endif

@@ -468,6 +468,13 @@ settle(const struct settle_scene *scene, struct job *j)
 	return OUTCOME_AGAIN;
 }
 
+enum outcome
+settle_rest(const struct settle_scene *scene, struct job *j)
+{
+	return any_waiting(&j->entry->envelope, true) ? defer(scene, j)
+						      : OUTCOME_AGAIN;
+}
+
 /* ---- waiting for the relay ---- */
 
 /* RFC 3463 codes for what is wrong with a relay. */

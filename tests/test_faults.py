@@ -130,6 +130,22 @@ def test_one_of_three_is_deferred_and_one_refused(daemon, host):
     assert daemon.queued("failed") == []
 
 
+def test_a_relay_that_fails_in_the_middle_of_a_message(make_daemon, host):
+    """Its recipients are more than a transaction may have.  The rest waits for
+    the relay, and for nothing else."""
+    down = host.fault("GREETING", "421 4.3.2 not now", skip=1)
+    daemon = make_daemon(relay={"recipients_per_message": 1,
+                                "messages_per_connection": 1}).start()
+    assert daemon.sendmail("one@example.net", "two@example.net",
+                           data=b"Subject: x\n\nbody\n").returncode == 0
+    daemon.wait_log(r"to=<two@example\.net>.*status=deferred .*421 4\.3\.2")
+    host.mend(down)
+    first, second = host.wait_messages(2)
+    assert (first.recipients, second.recipients) == (["one@example.net"],
+                                                     ["two@example.net"])
+    daemon.wait_log("removed")
+
+
 def test_refused_at_the_end_of_data(daemon, host):
     host.fault("END", "554 5.6.0 not this", times=1)
     assert daemon.sendmail("root", data=b"one\n").returncode == 0

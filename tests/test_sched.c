@@ -131,6 +131,72 @@ I28_a_refused_login_is_tried_once_a_pause_which_begins_longer(void **state)
 	assert_one_probe_a_pause(*state, FAULT_AUTH, 5000);
 }
 
+/* A message of which a part was sent when the relay failed: the rest waits as
+ * any other does, and is no reason to try the relay earlier. */
+static void
+I28_the_rest_of_a_message_waits_for_the_pause(void **state)
+{
+	struct bench *b = *state;
+
+	(void)submit(b, 3);
+	make_ready(b, &fake.link[0]);
+	end_delivery(&fake.link[0], all_sent);
+	fail_link(b, &fake.link[0], FAULT_ACCOUNT);
+	assert_int_equal(waiting(b), 1);
+	advance(b, relay_status(b).retry_in_ms - 50);
+	assert_int_equal(fake.opened, 1);
+	advance(b, 100);
+	assert_int_equal(fake.opened, 2);
+	make_ready(b, &fake.link[1]);
+	assert_int_equal(fake.link[1].delivery->recipient_count, 1);
+	assert_int_equal(fake.link[1].delivery->recipient[0].index, 2);
+	finish(b, &fake.link[1], all_sent);
+	assert_int_equal(waiting(b) + b->sched->backlog.active_count, 0);
+}
+
+static void
+the_rest_of_a_message_goes_by_the_next_relay(void **state)
+{
+	struct bench *b = *state;
+
+	use_relays(b, 2, NULL);
+	(void)submit(b, 3);
+	make_ready(b, &fake.link[0]);
+	end_delivery(&fake.link[0], all_sent);
+	fail_link(b, &fake.link[0], FAULT_CONNECT);
+	assert_string_equal(fake.link[1].relay, "second");
+	make_ready(b, &fake.link[1]);
+	assert_int_equal(fake.link[1].delivery->recipient[0].index, 2);
+	finish(b, &fake.link[1], all_sent);
+	assert_int_equal(waiting(b) + b->sched->backlog.active_count, 0);
+}
+
+/* The first part was refused for now: that costs a retry, whatever became of
+ * the rest. */
+static void
+a_refused_part_waits_by_its_own_retries(void **state)
+{
+	struct bench *b = *state;
+	queue_id id = submit(b, 3);
+	struct entry *e;
+
+	make_ready(b, &fake.link[0]);
+	end_delivery(&fake.link[0], deferred);
+	fail_link(b, &fake.link[0], FAULT_CONNECT);
+	e = queue_take(b->queue, id);
+	assert_int_equal(e->attempts, 1);
+	entry_close(e);
+	advance(b, 50 * 1000);
+	assert_int_equal(fake.opened, 1);
+	advance(b, 20 * 1000);
+	make_ready(b, &fake.link[1]);
+	assert_int_equal(fake.link[1].delivery->recipient_count, 2);
+	finish(b, &fake.link[1], all_sent);
+	assert_int_equal(fake.link[1].delivery->recipient_count, 1);
+	finish(b, &fake.link[1], all_sent);
+	assert_int_equal(waiting(b) + b->sched->backlog.active_count, 0);
+}
+
 static void
 an_untried_message_goes_again_after_the_pause(void **state)
 {
@@ -663,6 +729,9 @@ main(void)
 		T(BDAT_that_is_not_there_is_remembered_for_a_day),
 		T(a_pause_lets_one_probe_through_and_its_wait_doubles),
 		T(I28_a_refused_login_is_tried_once_a_pause_which_begins_longer),
+		T(I28_the_rest_of_a_message_waits_for_the_pause),
+		T(the_rest_of_a_message_goes_by_the_next_relay),
+		T(a_refused_part_waits_by_its_own_retries),
 		T(an_untried_message_goes_again_after_the_pause),
 		T(a_refused_message_waits_by_its_own_retries),
 		T(lost_with_others_a_message_goes_again_at_once),
