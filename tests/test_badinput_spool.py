@@ -388,6 +388,7 @@ def test_H20_a_file_removed_by_hand(make_daemon, host):
     assert daemon.sendmail("root", data=TEXT).returncode == 0
     host.wait_messages(2)
     daemon.wait_log("removed")
+    assert not any("can't be read" in line for line in daemon.log)
     assert daemon.stop() == 0
     assert len(host.messages) == 2 and daemon.queued() == []
 
@@ -414,19 +415,25 @@ def read_only():
 
 @pytest.mark.root
 def test_H20_a_spool_remounted_read_only(make_daemon, host, read_only):
-    """Clients are told to come again; nothing spins; all goes on by itself."""
-    daemon = make_daemon(**UNTRACED).start()
+    """Clients are told to come again, what is due meanwhile waits, and nothing
+    spins; then all goes on."""
+    host.fault("RCPT", "450 4.2.1 later", times=1)
+    daemon = make_daemon(top={"retry": ["1s"]}, **UNTRACED).start()
+    assert daemon.sendmail("root", data=TEXT).returncode == 0
+    daemon.wait_log("status=deferred")
     with read_only(daemon):
         before = len(daemon.log)
+        daemon.wait_log("the spool can't be read: Read-only file system")
         for _ in range(2):
             done = daemon.sendmail("root", data=TEXT)
             assert done.returncode == 75 and b"451 4.3" in done.stderr, done
         assert len(daemon.log) - before < 20
     assert daemon.sendmail("root", data=TEXT).returncode == 0
-    host.wait_messages(1)
-    daemon.wait_log("removed")
+    assert daemon.relayctl("flush").returncode == 0
+    host.wait_messages(2)
+    daemon.wait_log("removed", 2)
     assert daemon.stop() == 0
-    assert len(host.messages) == 1 and daemon.queued() == []
+    assert len(host.messages) == 2 and daemon.queued() == []
 
 
 @pytest.mark.parametrize("place", ["tmp", "new", "cur", "failed"])
@@ -458,10 +465,11 @@ def test_H20_a_directory_removed(make_daemon, host, place):
     ("+0", "+1d"), ("+1d", "+0"), ("-1d", "+0")])
 def test_H21_the_clock_is_set(make_daemon, host, first, then):
     """In clear, for certificates have their time too.  It waits at one time
-    and goes out at the other; nothing expires."""
+    and goes out at the other, the relay being at fault at first; nothing
+    expires, and no wait is longer than the longest."""
     host.tls, host.auth_in_clear = "none", True
     daemon = make_daemon(relay={"tls": "none", "tls_ca_file": None},
-                         **UNTRACED)
+                         top={"retry": ["1s"]}, **UNTRACED)
 
     def start(clock):
         daemon.wrapper = ("env", f"LD_PRELOAD={FAKETIME}",
@@ -478,10 +486,12 @@ def test_H21_the_clock_is_set(make_daemon, host, first, then):
     name, = daemon.queued("cur")
     os.utime(daemon.spool / "cur" / name, (2**33, 2**33))
     host.mend()
+    down = host.fault("GREETING", "421 4.3.2 not now")
     start(then)
+    daemon.wait_log(f"{name}: .*status=deferred .*421 4.3.2")
     listing = json.loads(daemon.relayctl("queue", "--json").stdout)
-    assert [one["id"] for one in listing] in ([name], [])
-    assert daemon.relayctl("flush").returncode == 0
+    assert [one["id"] for one in listing] == [name]
+    host.mend(down)
     host.wait_messages(1)
     daemon.wait_log(f"{name}: removed")
     assert daemon.stop() == 0

@@ -5,6 +5,8 @@
  */
 #include "setup.h"
 
+#include <openssl/ssl.h>
+
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -384,6 +386,32 @@ url_names_the_relayhost_and_us(void **state)
 	}
 }
 
+/* Where the system's OpenSSL is set to take less; and who does without
+ * verification gets what it takes. */
+static void
+I21_weak_keys_are_refused_where_it_is_verified(void **state)
+{
+	static const bool verify[] = { true, false };
+	struct config_relay r = relay_with(TLS_STARTTLS);
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(verify) / sizeof(verify[0]); i++) {
+		SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+		assert_non_null(ctx);
+		SSL_CTX_set_security_level(ctx, 0);
+		r.tls_verify = verify[i];
+		assert_true(trust_require(ctx, &r));
+		assert_int_equal(SSL_CTX_get_security_level(ctx),
+		    verify[i] ? 2 : 0);
+		SSL_CTX_set_security_level(ctx, 3);
+		assert_true(trust_require(ctx, &r));
+		assert_int_equal(SSL_CTX_get_security_level(ctx), 3);
+		SSL_CTX_free(ctx);
+	}
+}
+
 static void
 every_fault_has_a_name(void **state)
 {
@@ -412,6 +440,8 @@ main(void)
 		cmocka_unit_test(
 		    a_password_that_cant_be_used_is_a_fault_of_the_configuration),
 		cmocka_unit_test(url_names_the_relayhost_and_us),
+		cmocka_unit_test(
+		    I21_weak_keys_are_refused_where_it_is_verified),
 		cmocka_unit_test(every_fault_has_a_name),
 	};
 
