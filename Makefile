@@ -275,6 +275,7 @@ coverage:
 # char is signed on some machines and not on others: both are to be the same.
 unsigned-char:
 	$(MAKE) BUILD=build/unsigned SPECIAL=-funsigned-char check-unit
+	$(MAKE) BUILD=build/signed SPECIAL=-fsigned-char check-unit
 
 # gcc's own analysis; clang's is one of clang-tidy's.
 analyze:

@@ -207,7 +207,7 @@ is_encoded(struct span text)
 static bool
 is_control(char c)
 {
-	return (c >= '\0' && c < ' ') || c == 0x7f;
+	return (unsigned char)c < ' ' || c == 0x7f;
 }
 
 static void
