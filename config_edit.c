@@ -97,7 +97,7 @@ struct walk {
 	int token;
 	unsigned depth;
 	const struct config_place *place;
-	bool here; /* in the section, or outside of any, that is meant */
+	bool meant; /* the outermost section that is open, or was, is */
 	struct spot spot;
 };
 
@@ -105,6 +105,14 @@ static void
 next(struct walk *w)
 {
 	w->token = config_lex(&w->lexer);
+}
+
+/* In the section that is meant, or outside of any if none is. */
+static bool
+is_here(const struct walk *w)
+{
+	return w->place->section == NULL ? w->depth == 0
+					 : w->depth == 1 && w->meant;
 }
 
 static size_t
@@ -124,7 +132,7 @@ pass_value(struct walk *w, struct span key)
 	if (w->token == '{')
 		while (w->token > 0 && w->token != '}')
 			next(w);
-	if (w->here && !w->spot.found &&
+	if (is_here(w) && !w->spot.found &&
 	    span_equal(key, span_of(w->place->key))) {
 		w->spot.found = true;
 		w->spot.begin = begin;
@@ -142,20 +150,21 @@ open_section(struct walk *w, struct span key, struct span title)
 	/* As config_scan.c has titles. */
 	if (title.len > 1 && strchr("\"'", *title.data) != NULL)
 		title = span_first(span_from(title, 1), title.len - 2);
-	w->here = w->depth++ == 0 && p->section != NULL && !w->spot.there &&
-	    span_equal(key, span_of(p->section)) &&
-	    span_equal(title, span_of(p->title));
-	w->spot.there |= w->here;
+	if (w->depth++ == 0) {
+		w->meant = !w->spot.there &&
+		    span_equal(key, span_of(p->section)) &&
+		    span_equal(title, span_of(p->title));
+		w->spot.there |= w->meant;
+	}
 	next(w);
 }
 
 static void
 close_section(struct walk *w)
 {
-	if (w->here)
+	if (is_here(w))
 		w->spot.close = token_at(w);
 	w->depth--;
-	w->here = w->depth == 0 && w->place->section == NULL;
 	next(w);
 }
 
@@ -165,7 +174,7 @@ pass_entry(struct walk *w)
 {
 	struct span key = w->lexer.token, title = { NULL, 0 };
 
-	if (w->here && w->spot.entry == 0)
+	if (is_here(w) && w->spot.entry == 0)
 		w->spot.entry = token_at(w);
 	next(w);
 	if (w->token == '=') {
@@ -188,9 +197,8 @@ find(struct span text, const struct config_place *place)
 {
 	struct walk w = { .text = text,
 		.place = place,
-		.here = place->section == NULL };
+		.spot.there = place->section == NULL };
 
-	w.spot.there = w.here;
 	w.lexer.rest = text;
 	if (span_starts_nocase(text, SPAN("\xef\xbb\xbf")))
 		w.lexer.rest = span_from(text, 3); /* BOM */

@@ -146,6 +146,10 @@ only_the_key_changes(void **state)
 		    "relay.b.c.port", "25",
 		    "relay \"a\" {\n\tport = 1 }\n"
 		    "relay 'b.c' {\n  host = x\n  port = 25\n}" },
+		{ "relay r {\n x {\n y z { } }\n}\n", "relay.r.port", "25",
+		    "relay r {\n x {\n y z { } }\n port = 25\n}\n" },
+		{ "relay r { x { port = 1 } port = 2 }", "relay.r.port", "25",
+		    "relay r { x { port = 1 } port = 25 }" },
 		{ "relay r {\n}\n", "relay.r.tls_verify", "false",
 		    "relay r {\n    tls_verify = false\n}\n" },
 		{ "relay r {\n  host = \"}\" # }\n  /* } */ }\n",
