@@ -2,8 +2,8 @@
  * Logging in: which mechanism, and the lines of AUTH's exchange.  What they
  * compute is scram.c's, the connection conn.c's; setup.c reads the replies.
  *
- * A password is shown to the relayhost once a connection.  Only a mechanism
- * that is offered and then not there makes room for the next.
+ * Each mechanism is tried once a connection, and so shows a password once.
+ * Only one that is offered and then not there makes room for the next.
  */
 #include "auth.h"
 
