@@ -63,10 +63,14 @@ pipeline_take(struct pipeline *p)
 	return e;
 }
 
-uint64_t
-expected_end(const struct expected *e)
+enum written
+expected_written(const struct expected *e, uint64_t octets)
 {
-	return command_is_end(e->command) ? e->transaction->end : e->end;
+	if (octets < e->end)
+		return WRITTEN_PART;
+	if (command_is_end(e->command) && octets < e->transaction->end)
+		return WRITTEN_COMMAND;
+	return WRITTEN_ALL;
 }
 
 /* ---- transactions ---- */

@@ -230,10 +230,10 @@ take_shutdown(struct relay_link *l, const struct expected *e)
 }
 
 static void
-judge(struct relay_link *l, const struct expected *e, bool early)
+judge(struct relay_link *l, const struct expected *e, enum written written)
 {
 	switch (
-	    transaction_reply(e->transaction, e->command, early, &l->reply)) {
+	    transaction_reply(e->transaction, e->command, written, &l->reply)) {
 	case REPLY_FINE:
 		break;
 	case REPLY_SENT:
@@ -261,8 +261,8 @@ judge(struct relay_link *l, const struct expected *e, bool early)
 		break;
 	case REPLY_NONSENSE:
 		blame_reply(l, FAULT_PROTOCOL,
-		    early ? "answered before it was sent:"
-			  : "out of step, not a reply to",
+		    written < WRITTEN_ALL ? "answered before it was sent:"
+					  : "out of step, not a reply to",
 		    e->command);
 		l->state = OVER;
 		break;
@@ -274,7 +274,7 @@ take_reply(struct relay_link *l)
 {
 	struct expected e = pipeline_take(&l->pipeline);
 	struct transaction *t = e.transaction;
-	bool early;
+	enum written written;
 
 	l->progress = true;
 	if (t == NULL) { /* QUIT */
@@ -285,14 +285,14 @@ take_reply(struct relay_link *l)
 		take_shutdown(l, &e);
 		return;
 	}
-	early = expected_end(&e) > l->wire.written;
-	judge(l, &e, early);
-	if (early)
+	written = expected_written(&e, l->wire.written);
+	judge(l, &e, written);
+	if (written < WRITTEN_ALL)
 		l->state = OVER; /* or content would follow as commands */
 	if (l->state == OVER)
 		return;
 	if (e.command == COMMAND_DATA && t->step == STEP_CONTENT)
-		pipeline_expect(&l->pipeline, COMMAND_END, t, UINT64_MAX);
+		pipeline_expect(&l->pipeline, COMMAND_END, t, e.end);
 	if (t->step == STEP_WRITTEN && t->waiting == 0)
 		complete(l);
 }
@@ -516,7 +516,7 @@ patience_ms(const struct relay_link *l)
 	if (l->pipeline.waiting > 0 && timeout < END_TIMEOUT_MS) {
 		e = pipeline_expected(&l->pipeline);
 		if (command_is_end(e->command) &&
-		    expected_end(e) <= l->wire.written)
+		    expected_written(e, l->wire.written) == WRITTEN_ALL)
 			timeout = END_TIMEOUT_MS;
 	}
 	return timeout;

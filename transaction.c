@@ -493,15 +493,16 @@ take_end_reply(struct transaction *t, enum command command,
 }
 
 /*
- * Is it a reply that this command can't have?  The one that refuses content
- * may come early (relay.c closes then), no other.
+ * Is it a reply that this command can't have?  Content can be refused before
+ * all of it has come (relay.c closes then); nothing else is answered early, and
+ * nothing at all that was not even asked for.
  */
 static bool
-is_nonsense(enum command command, bool early, int code)
+is_nonsense(enum command command, enum written written, int code)
 {
 	bool refusal = code >= 400;
 
-	if (early && !(refusal && command_is_end(command)))
+	if (written == WRITTEN_PART || (written == WRITTEN_COMMAND && !refusal))
 		return true;
 	if (command == COMMAND_RSET)
 		return code >= 300;
@@ -531,8 +532,8 @@ take_nonsense(struct transaction *t, enum command command,
 }
 
 enum reply_meaning
-transaction_reply(struct transaction *t, enum command command, bool early,
-    const struct smtp_reply *reply)
+transaction_reply(struct transaction *t, enum command command,
+    enum written written, const struct smtp_reply *reply)
 {
 	static const enum reply_meaning meaning_of[] = {
 		[CAUSE_MESSAGE] = REPLY_FINE,
@@ -546,7 +547,7 @@ transaction_reply(struct transaction *t, enum command command, bool early,
 	enum reply_meaning meaning = REPLY_FINE;
 	struct answer a;
 
-	if (is_nonsense(command, early, reply->code)) {
+	if (is_nonsense(command, written, reply->code)) {
 		if (command != COMMAND_RSET)
 			take_nonsense(t, command, reply);
 		return REPLY_NONSENSE;

@@ -96,12 +96,16 @@ enum reply_meaning {
 	REPLY_NONSENSE, /* we are out of step with each other */
 };
 
-/*
- * Judge by a whole reply (not 421) to a command of t.
- * early  it was read before the command, content included, was written.
- */
+/* How much of what a reply answers was written when it was read. */
+enum written {
+	WRITTEN_PART,    /* not all of the command */
+	WRITTEN_COMMAND, /* not all of the content that follows it */
+	WRITTEN_ALL,
+};
+
+/* Judge by a whole reply (not 421) to a command of t. */
 enum reply_meaning transaction_reply(struct transaction *t,
-    enum command command, bool early, const struct smtp_reply *reply);
+    enum command command, enum written written, const struct smtp_reply *reply);
 
 bool command_is_end(enum command c); /* END or BDAT */
 
@@ -111,7 +115,7 @@ bool command_is_end(enum command c); /* END or BDAT */
 struct expected {
 	enum command command;
 	struct transaction *transaction; /* NULL: QUIT */
-	uint64_t end; /* of the command in the stream; see expected_end() */
+	uint64_t end; /* of the command in the stream; DATA, for the dot */
 };
 
 /* What is in flight on a link, oldest first; all zero at first. */
@@ -141,14 +145,13 @@ void pipeline_confirm(struct pipeline *p);   /* a message was taken */
 void pipeline_lock_step(struct pipeline *p); /* from now on */
 void pipeline_no_bdat(struct pipeline *p);   /* the same; nothing in flight */
 
-/* A command has been queued that ends here in the stream (COMMAND_END: the
- * content will come). */
+/* A command has been queued that ends here in the stream. */
 void pipeline_expect(struct pipeline *p, enum command command,
     struct transaction *t, uint64_t end);
 /* The oldest reply owed, of which there is one; take: it has come. */
 const struct expected *pipeline_expected(const struct pipeline *p);
 struct expected pipeline_take(struct pipeline *p);
-/* Where in the stream ends what the reply answers: command or content. */
-uint64_t expected_end(const struct expected *e);
+/* When so much of the stream is written. */
+enum written expected_written(const struct expected *e, uint64_t octets);
 
 #endif

@@ -995,6 +995,15 @@ what_nobody_asked_for_ends_the_link(void **state)
 			C(MAIL("") RCPT(1) "DATA\r\n"
 					   "a\r") },
 		    "1:F -" },
+		{ "a chunk, nothing more is written", ALL, 0, 0, ONE,
+		    { { BLOCK, "", 56 }, S(OK OK), S("552 5.3.4 no\r\n"),
+			{ BLOCK, "", 99 },
+			C(MAIL("") RCPT(1) "BDAT 3 LAST\r\n"
+					   "a\r") },
+		    "1:F -" },
+		{ "but not before it is asked for", ALL, 0, 0, ONE,
+		    { { BLOCK, "", 53 }, S(OK OK), S("552 5.3.4 no\r\n") },
+		    "1:D protocol" },
 		{ "I55: BDAT unknown, refused early", ALL, 0, 0, ONE,
 		    { { BLOCK, "", 56 }, S(OK OK), S("502 what\r\n") },
 		    "1:N! -" },

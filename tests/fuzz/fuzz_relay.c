@@ -433,13 +433,17 @@ struct reading {
 	size_t now_index;
 };
 
-/* The answer to the next command; 0: there was none. */
+/* The answer to the command just read; 0: none came once it was written. */
 static struct answer
 take_answer(struct reading *m)
 {
-	if (m->answers == m->run->answers)
-		return (struct answer){ 0, 0 };
-	return m->run->answer[m->answers++];
+	const struct run *run = m->run;
+	struct answer none = { 0, 0 }, a;
+
+	if (m->answers == run->answers)
+		return none;
+	a = run->answer[m->answers++];
+	return a.written >= run->out.len - m->out.len ? a : none;
 }
 
 /* The content as it was to be sent; converted, it is only known in length. */
@@ -465,15 +469,12 @@ check_content(const struct reading *m, struct span content)
 	    (e->envelope.utf8 && (can & SMTP_CAN_SMTPUTF8) != 0));
 }
 
+/* All of it has been read, and this was answered. */
 static void
-end_content(struct reading *m)
+end_content(struct reading *m, const struct answer *a)
 {
-	size_t at = m->run->out.len - m->out.len;
-	struct answer a = take_answer(m);
-
 	m->now->written = true;
-	m->now->end = a.code;
-	m->now->in_time = a.written >= at;
+	m->now->in_time = a->written >= m->run->out.len - m->out.len;
 }
 
 static bool
@@ -495,6 +496,8 @@ read_data(struct reading *m)
 	assert(a.code != 0 || m->out.len == 0);
 	if (a.code != 354)
 		return;
+	a = take_answer(m);
+	m->now->end = a.code;
 	n = smtp_decode_data(&d, m->out, &text, &end);
 	m->out = span_from(m->out, n);
 	for (i = 0; i < RECIPIENTS; i++)
@@ -503,27 +506,26 @@ read_data(struct reading *m)
 		check_content(m, buf_span(&text));
 	assert(!d.bare && (!nobody || text.len == 0));
 	if (end)
-		end_content(m);
-	else
-		m->now->end = take_answer(m).code;
+		end_content(m, &a);
 	buf_free(&text);
 }
 
 static void
 read_chunk(struct reading *m, struct span arg)
 {
+	struct answer a = take_answer(m);
 	uint64_t octets;
 	bool last;
 
 	assert(smtp_bdat(arg, &octets, &last) && last);
+	m->now->end = a.code;
 	if (m->out.len < octets) {
 		m->out.len = 0;
-		m->now->end = take_answer(m).code;
 		return;
 	}
 	check_content(m, span_first(m->out, octets));
 	m->out = span_from(m->out, octets);
-	end_content(m);
+	end_content(m, &a);
 }
 
 /* "MAIL FROM:<s2@x.org>": of which message. */
@@ -604,9 +606,6 @@ check_run(const struct run *run)
 		m.out = rest;
 		read_command(&m, span_first(line, line.len - 1));
 	}
-	/* A chunk may be refused before it, its command even, has gone out. */
-	if (span_starts_nocase(m.out, SPAN("BDAT ")))
-		m.now->end = take_answer(&m).code;
 	for (n = 0; n < run->next; n++)
 		for (i = 0; i < run->delivery[n].recipient_count; i++)
 			check_verdict(&m.story[n], i,
