@@ -241,9 +241,9 @@ fuzz:
 # that are more about descriptors and directories: http, control, entry ...
 PARSERS = smtp parameters text header encode mime_header mime downgrade \
     aliases addresses rewrite rewrite_header provider config_lex config_scan \
-    config_text config_keys config_check config envelope spool diagnosis \
-    convert wire transaction pipeline relay dialogue client operate verbs \
-    sendmail scram auth dns
+    config_text config_keys config_check config config_edit envelope spool \
+    diagnosis history convert wire transaction pipeline relay dialogue client \
+    operate verbs sendmail scram auth dns
 fuzz-coverage:
 	rm -f build/coverage/*.gcda
 	$(MAKE) BUILD=build/coverage HARDENING=-fPIE SPECIAL='--coverage -O0' \

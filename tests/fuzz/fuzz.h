@@ -8,8 +8,12 @@
 
 #include "../../relayd.h"
 
+#include <sys/mman.h>
+#include <sys/stat.h>
+
 #include <assert.h>
 #include <string.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -71,6 +75,39 @@ is_printable(struct span s)
 	for (i = 0; i < s.len; i++)
 		if (s.data[i] < ' ' || s.data[i] > '~')
 			return false;
+	return true;
+}
+
+/* A file in memory, of a number that stays the same so that inputs can name it:
+ * /proc/self/fd/NUMBER. */
+static inline void
+make_memory_file(int number)
+{
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+
+	assert(fd != -1 && dup2(fd, number) == number && close(fd) == 0);
+}
+
+static inline void
+fill_memory_file(int number, struct span text, mode_t mode)
+{
+	assert(ftruncate(number, 0) == 0 && fchmod(number, mode) == 0);
+	assert(pwrite_all(number, text, 0) == 0);
+}
+
+/* Cut at a line "%%", if there is one: true, and the text behind it. */
+static inline bool
+cut_file(struct span *text, struct span *behind)
+{
+	const char *mark =
+	    text->len == 0 ? NULL : memmem(text->data, text->len, "\n%%\n", 4);
+	size_t len;
+
+	if (mark == NULL)
+		return false;
+	len = (size_t)(mark - text->data) + 1;
+	*behind = span_from(*text, len + 3);
+	*text = span_first(*text, len);
 	return true;
 }
 

@@ -8,26 +8,14 @@
 
 #include "fuzz.h"
 
-#include <sys/mman.h>
-
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Numbers that stay the same, so that inputs can name them. */
 enum { MAIN_FILE = 300, INCLUDED_FILE };
 
 #define FUZZ_MAIN     "/proc/self/fd/300"
 #define FUZZ_INCLUDED "/proc/self/fd/301"
-
-static void
-make_file(int number)
-{
-	int fd = memfd_create("fuzz", MFD_CLOEXEC);
-
-	assert(fd != -1 && dup2(fd, number) == number);
-	(void)close(fd);
-}
 
 static void
 make_files(void)
@@ -37,18 +25,11 @@ make_files(void)
 	if (made)
 		return;
 	made = true;
-	make_file(MAIN_FILE);
-	make_file(INCLUDED_FILE);
+	make_memory_file(MAIN_FILE);
+	make_memory_file(INCLUDED_FILE);
 	(void)setenv("FUZZ_HOST", "h.example", 1);
 	(void)setenv("FUZZ_LINES", "a\nb = \"c\"", 1);
 	(void)setenv("CREDENTIALS_DIRECTORY", "/nowhere", 1);
-}
-
-static void
-fill(int fd, struct span text, mode_t mode)
-{
-	assert(ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0);
-	assert(write_all(fd, text) == 0 && fchmod(fd, mode) == 0);
 }
 
 /* ---- what must hold ---- */
@@ -144,18 +125,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct span in = fuzz_input(data, size), included = { NULL, 0 };
 	struct buf errors = { 0 }, warnings = { 0 };
 	struct config *c;
-	const char *mark;
 	unsigned bits;
 
 	make_files();
 	bits = take_octet(&in);
-	mark = in.len == 0 ? NULL : memmem(in.data, in.len, "\n%%\n", 4);
-	if (mark != NULL) {
-		included = span_from(in, (size_t)(mark - in.data) + 4);
-		in = span_first(in, (size_t)(mark - in.data) + 1);
-	}
-	fill(MAIN_FILE, in, (bits & 1) != 0 ? 0644 : 0600);
-	fill(INCLUDED_FILE, included, (bits & 2) != 0 ? 0644 : 0600);
+	(void)cut_file(&in, &included);
+	fill_memory_file(MAIN_FILE, in, (bits & 1) != 0 ? 0644 : 0600);
+	fill_memory_file(INCLUDED_FILE, included,
+	    (bits & 2) != 0 ? 0644 : 0600);
 	c = config_load(FUZZ_MAIN, &errors, &warnings);
 	assert((c == NULL) == (errors.len > 0));
 	check_lines(buf_span(&errors));

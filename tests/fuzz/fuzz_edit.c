@@ -1,34 +1,37 @@
 /*
- * A key of relayd.conf changed (config_edit.c), the file in memory.
+ * A key of relayd.conf changed (config_edit.c), the files in memory.
  *
- * input: the key, a line; its values, a line each, up to an empty one; and the
- * file.
+ * input: the key, a line; its values, a line each, up to an empty one; the
+ * file, and behind a line "%%" the one that it may include by its number.
  */
 #include "../../config_parts.h"
 
 #include "fuzz.h"
 
-#include <sys/mman.h>
-
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-static int file = -1;
+/* Numbers that stay the same, so that inputs can name them. */
+enum { MAIN_FILE = 300, INCLUDED_FILE };
+
+#define FUZZ_MAIN "/proc/self/fd/300"
+
+static void
+make_files(void)
+{
+	static bool made;
+
+	if (made)
+		return;
+	made = true;
+	make_memory_file(MAIN_FILE);
+	make_memory_file(INCLUDED_FILE);
+}
 
 static const char *
 fill(struct span text)
 {
-	static char path[32];
-
-	if (file == -1) {
-		file = memfd_create("fuzz", MFD_CLOEXEC);
-		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-	}
-	assert(
-	    file != -1 && ftruncate(file, 0) == 0 && fchmod(file, 0600) == 0);
-	assert(lseek(file, 0, SEEK_SET) == 0 && write_all(file, text) == 0);
-	return path;
+	fill_memory_file(MAIN_FILE, text, 0600);
+	return FUZZ_MAIN;
 }
 
 static size_t
@@ -65,7 +68,7 @@ check_changed(struct span was, struct span is, const char *key,
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct span in = fuzz_input(data, size), line;
+	struct span in = fuzz_input(data, size), line, included = { NULL, 0 };
 	char *key = span_text(take_line(&in));
 	struct strings values = { NULL, 0 };
 	struct buf text = { 0 }, error = { 0 };
@@ -74,6 +77,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		strings_add(&values, line);
 	if (values.count == 0)
 		strings_add(&values, line);
+	make_files();
+	(void)cut_file(&in, &included);
+	fill_memory_file(INCLUDED_FILE, included, 0600);
 	if (config_edit(fill(in), key, &values, &text, &error) == 0) {
 		assert(error.len == 0);
 		check_changed(in, buf_span(&text), key, &values);

@@ -1,62 +1,138 @@
 /*
- * The file of what became of recipients (history.c), in memory.
+ * The files of what became of recipients (history.c), in memory.
  *
- * input: the newer file.
+ * input: an octet of what happens when a line is added (see below), and the
+ * newer file; the older one, if there is one, behind a line "%%".
  *
- * wrap: openat
+ * wrap: openat renameat write log_warning
  */
 #include "../../history.h"
 #include "../../spool.h"
 
 #include "fuzz.h"
 
-#include <sys/mman.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
+#include <stdlib.h>
 
-enum { TOP = 1 << 20, LIMIT = 1 << 30, REPLY_KEPT = 512 };
+enum {
+	TOP = 1 << 20,
+	ROOM = 1 << 30, /* octets: nothing is dropped */
+	SMALL_ROOM = 300,
+	REPLY_KEPT = 512,
+	ADDED = 3,
+};
 
-/* As it was, and as it is written anew. */
-static int file[2] = { -1, -1 };
-static unsigned current;
+/* Bits of the first octet. */
+enum { WRITE_FAILS = 1, WRITE_IS_SHORT = 2, IS_SMALL = 4 };
+
+/* ---- the spool ---- */
+
+enum half { NEWER, OLDER, HALVES };
+
+struct directory {
+	int number[HALVES]; /* of the file in memory */
+	bool there[HALVES];
+};
+
+static struct directory given, anew, *here;
+static unsigned trouble; /* bits, as above */
 
 int __real_openat(int dir, const char *name, int flags, ...);
 int __wrap_openat(int dir, const char *name, int flags, ...);
+int __wrap_renameat(int from, const char *old, int to, const char *new);
+ssize_t __real_write(int fd, const void *data, size_t size);
+ssize_t __wrap_write(int fd, const void *data, size_t size);
+void __wrap_log_warning(const char *part, const char *format, ...)
+    PRINTF_LIKE(2, 3);
 
 int
 __wrap_openat(int dir, const char *name, int flags, ...)
 {
+	enum half which = strcmp(name, "history") == 0 ? NEWER : OLDER;
 	char path[32];
 
 	assert(dir == TOP && (flags & O_NOFOLLOW) != 0);
-	if (strcmp(name, "history") != 0) {
+	assert(which == NEWER || strcmp(name, "history.1") == 0);
+	if (!here->there[which] && (flags & O_CREAT) == 0) {
 		errno = ENOENT;
 		return -1;
 	}
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file[current]);
+	here->there[which] = true;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d",
+	    here->number[which]);
 	return __real_openat(AT_FDCWD, path, flags & ~(O_NOFOLLOW | O_CREAT));
 }
 
-static void
-fill(unsigned which, struct span text)
+int
+__wrap_renameat(int from, const char *old, int to, const char *new)
 {
-	int *fd = &file[which];
+	int number = here->number[NEWER];
 
-	if (*fd == -1)
-		*fd = memfd_create("fuzz", MFD_CLOEXEC);
-	assert(*fd != -1 && ftruncate(*fd, 0) == 0);
-	assert(lseek(*fd, 0, SEEK_SET) == 0 && write_all(*fd, text) == 0);
+	assert(from == TOP && strcmp(old, "history") == 0);
+	assert(to == TOP && strcmp(new, "history.1") == 0);
+	assert(here->there[NEWER]);
+	here->number[NEWER] = here->number[OLDER];
+	here->number[OLDER] = number;
+	here->there[NEWER] = false;
+	here->there[OLDER] = true;
+	assert(ftruncate(here->number[NEWER], 0) == 0);
+	return 0;
+}
+
+ssize_t
+__wrap_write(int fd, const void *data, size_t size)
+{
+	if ((trouble & WRITE_FAILS) != 0) {
+		errno = EIO;
+		return -1;
+	}
+	if ((trouble & WRITE_IS_SHORT) != 0)
+		size /= 2;
+	return __real_write(fd, data, size);
+}
+
+void
+__wrap_log_warning(const char *part, const char *format, ...)
+{
+	(void)part;
+	(void)format;
+	assert((trouble & (WRITE_FAILS | WRITE_IS_SHORT)) != 0);
+}
+
+static void
+make_files(void)
+{
+	static int number = 300;
+	size_t i;
+
+	if (number > 300)
+		return;
+	for (i = 0; i < HALVES; i++) {
+		make_memory_file(given.number[i] = number++);
+		make_memory_file(anew.number[i] = number++);
+	}
+}
+
+static void
+fill_half(enum half which, struct span text, bool there)
+{
+	fill_memory_file(given.number[which], text, 0600);
+	fill_memory_file(anew.number[which], (struct span){ NULL, 0 }, 0600);
+	given.there[which] = there;
+	anew.there[which] = false;
 }
 
 /* ---- what must hold ---- */
+
+static const struct queue spool = { .top = TOP };
 
 struct told {
 	struct buf text;
 	struct history *again; /* where to write it anew; NULL: nowhere */
 	size_t count;
+	queue_id last;
 };
 
 static void
@@ -82,45 +158,80 @@ on_line(void *arg, const struct history_line *line)
 	add(t, line->relay);
 	add(t, span_first(line->reply, REPLY_KEPT));
 	t->count++;
-	current = 1;
+	t->last = line->id;
+	here = &anew;
 	history_add(t->again, line);
 }
 
-static void
-count_line(void *arg, const struct history_line *line)
+static struct told
+tell(struct directory *from, struct history *again)
 {
-	size_t *count = arg;
+	struct told t = { .again = again };
 
-	(void)line;
-	++*count;
+	here = from;
+	assert(history_read(&spool, on_line, &t) == 0);
+	return t;
+}
+
+/* What is told, written anew, is told the same. */
+static void
+check_anew(void)
+{
+	struct history *h = history_new(&spool, ROOM);
+	struct told first = tell(&given, h), second = tell(&anew, NULL);
+
+	assert(span_equal(buf_span(&first.text), buf_span(&second.text)));
+	history_free(h);
+	buf_free(&first.text);
+	buf_free(&second.text);
+}
+
+/* A line is added behind what is there, which may end in a cut one; of those
+ * before it only the oldest are dropped, and nothing is left of one that can't
+ * be written. */
+static void
+check_added(struct history *h, unsigned bits, queue_id id)
+{
+	const struct history_line line = { .wall_ms = 1, .id = id };
+	struct told before = tell(&given, NULL), after;
+	struct span was = buf_span(&before.text), is;
+	bool fails = (bits & (WRITE_FAILS | WRITE_IS_SHORT)) != 0;
+
+	here = &given;
+	trouble = bits;
+	history_add(h, &line);
+	trouble = 0;
+	after = tell(&given, NULL);
+	is = buf_span(&after.text);
+	assert(after.count <= before.count + !fails);
+	if ((bits & IS_SMALL) == 0)
+		assert(after.count == before.count + !fails);
+	if (fails)
+		assert(is.len <= was.len &&
+		    span_equal(is, span_from(was, was.len - is.len)));
+	else
+		assert(after.last == id);
+	buf_free(&before.text);
+	buf_free(&after.text);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct queue q = { .top = TOP };
-	const struct history_line line = { .wall_ms = 1, .id = 1 };
-	struct told first = { .again = history_new(&q, LIMIT) };
-	struct told second = { .again = NULL };
-	struct history *h = history_new(&q, LIMIT);
-	size_t count = 0;
+	struct span text = fuzz_input(data, size), behind = { NULL, 0 };
+	unsigned bits = take_octet(&text);
+	bool older = cut_file(&text, &behind);
+	struct history *h;
+	queue_id id;
 
-	/* What is told, written anew, is told the same. */
-	fill(0, fuzz_input(data, size));
-	fill(1, (struct span){ NULL, 0 });
-	current = 0;
-	assert(history_read(&q, on_line, &first) == 0);
-	current = 1;
-	assert(history_read(&q, on_line, &second) == 0);
-	assert(span_equal(buf_span(&first.text), buf_span(&second.text)));
-	/* A line is added behind one that was cut short. */
-	current = 0;
-	history_add(h, &line);
-	assert(history_read(&q, count_line, &count) == 0);
-	assert(count == first.count + 1);
+	make_files();
+	fill_half(NEWER, text, true);
+	fill_half(OLDER, behind, older);
+	check_anew();
+	h = history_new(&spool, (bits & IS_SMALL) != 0 ? SMALL_ROOM : ROOM);
+	for (id = 1; id <= ADDED; id++)
+		check_added(h, bits, id);
+	history_resize(h, 0);
 	history_free(h);
-	history_free(first.again);
-	buf_free(&first.text);
-	buf_free(&second.text);
 	return 0;
 }
