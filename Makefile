@@ -147,7 +147,8 @@ power-cuts: all
 
 # Every point of what "make check" only takes samples of: some minutes each.
 kill-points:
-	$(MAKE) check-system SELECT='-m sweep -rP -k test_kill_points'
+	$(MAKE) check-system \
+	    SELECT='-m sweep -rP -k test_kill_points --least 1000'
 
 fault-sweep:
 	$(MAKE) check-system SELECT='-m sweep -rP -k "fault_sweep or exhaustion"'

@@ -26,6 +26,25 @@ from harness import (BIN, PASSWORD, PEERS, ROOT, SANITIZED, TIMEOUT, USER,
 from relayhost import Authority, Relayhost
 
 
+def pytest_addoption(parser):
+    parser.addoption("--least", type=int, metavar="POINTS", help="fail when "
+                     "the tests have recorded fewer points than that")
+
+
+def pytest_sessionfinish(session):
+    """The sum of what tests have given to record_property("points", ...)."""
+    least = session.config.option.least
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if least is None or hasattr(session.config, "workerinput"):
+        return
+    total = sum(value for report in reporter.stats.get("passed", ())
+                for name, value in report.user_properties
+                if name == "points")
+    reporter.write_line(f"\n{total} points in all, of at least {least}")
+    if total < least:
+        session.exitstatus = 1
+
+
 def pytest_collection_modifyitems(config, items):
     """What waits longest begins first; what is for "make soak" and the sweeps
     only waits until it is asked for, and what a build or a machine has not is

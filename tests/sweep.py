@@ -56,13 +56,17 @@ def calls(trace):
                 if (match := CALL.match(line))]
 
 
-def points(trace):
-    """Those of a trace, in their order."""
+def points(trace, since=""):
+    """Those of a trace, in their order, from the first call on that has this
+    in its line: not those of the loader."""
     count = collections.Counter()
-    found = []
-    for name, _ in calls(trace):
+    found, begun = [], False
+    for name, rest in calls(trace):
         count[name] += 1
-        found.append((name, count[name]))
+        begun = begun or since in rest
+        if begun:
+            found.append((name, count[name]))
+    assert begun, f"no call with {since}"
     return found
 
 

@@ -17,13 +17,14 @@ import tempfile
 
 import pytest
 
+import spool_file
 from harness import (BIN, DAEMON_USER, PASSWORD, PEERS, ROOT, SANITIZED,
                      TIMEOUT, USER, Daemon, peak)
 from relayhost import Relayhost
+from spool_file import ENVELOPE_AT
 
 TEXT = b"Subject: x\n\nbody\n"
 FAKETIME = PEERS / "root/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-ENVELOPE_AT = 512
 UNTRACED = {"trace": False}
 
 
@@ -45,10 +46,7 @@ class Template:
         return f"{self.id[:-2]}{number:02d}"
 
     def as_(self, name):
-        head, tail = self.data[:ENVELOPE_AT], self.data[-18:]
-        ids = self.id.encode(), name.encode()
-        return head.replace(*ids) + self.data[ENVELOPE_AT:-18] + \
-            tail.replace(*ids)
+        return spool_file.under(self.data, name)
 
 
 @pytest.fixture(scope="module")
@@ -105,25 +103,8 @@ def head(old, new):
     return changed(change)
 
 
-def crc32c(data):
-    crc = 0xffffffff
-    for octet in data:
-        crc ^= octet
-        for _ in range(8):
-            crc = crc >> 1 ^ 0x82f63b78 * (crc & 1)
-    return crc ^ 0xffffffff
-
-
 def envelope(change, crc=True):
-    """The head fits the envelope as changed; crc: its checksum, too."""
-    def make(good):
-        name, length, content = good[9:21], int(good[22:32]), good[33:49]
-        end = ENVELOPE_AT + length
-        lines = change(good[ENVELOPE_AT:end])
-        return b"relayd 1 %s %010d %s %08x %s" % (
-            name, len(lines), content, crc32c(lines) if crc else 0,
-            good[59:ENVELOPE_AT]) + lines + good[end:]
-    return changed(make)
+    return changed(lambda good: spool_file.with_envelope(good, change, crc))
 
 
 def line(pattern, *instead):
