@@ -81,7 +81,7 @@ whole_lines(int fd, off_t size)
 		off_t at = size - (off_t)want;
 		const char *end = NULL;
 
-		if (pread(fd, piece, want, at) == (ssize_t)want)
+		if (spool_read_at(fd, piece, want, (uint64_t)at) == 1)
 			end = memrchr(piece, '\n', want);
 		if (end != NULL)
 			return at + (end - piece) + 1;
@@ -129,7 +129,6 @@ open_newer(struct history *h)
 static int
 append(struct history *h, struct span line)
 {
-	ssize_t n;
 	int error;
 
 	if (open_newer(h) == -1)
@@ -141,12 +140,11 @@ append(struct history *h, struct span line)
 		if (open_newer(h) == -1)
 			return -1;
 	}
-	n = write(h->fd, line.data, line.len);
-	if (n == (ssize_t)line.len) {
+	if (write_all(h->fd, line) == 0) {
 		h->size += line.len;
 		return 0;
 	}
-	error = n == -1 ? errno : ENOSPC;
+	error = errno;
 	if (ftruncate(h->fd, (off_t)h->size) == -1)
 		fd_close(&h->fd); /* opening it mends it */
 	errno = error;

@@ -469,14 +469,27 @@ parse_envelope(struct buf *raw, uint32_t crc, struct envelope *e)
 	return NULL;
 }
 
-int
-spool_read_at(int fd, void *out, size_t len, uint64_t offset)
+/* A read may give less than there is.  Until there are so many octets, or no
+ * more; -1 errno. */
+static ssize_t
+read_at(int fd, char *out, size_t least, size_t most, uint64_t offset)
 {
+	size_t len = 0;
 	ssize_t n;
 
 	do {
-		n = pread(fd, out, len, (off_t)offset);
-	} while (n == -1 && errno == EINTR);
+		n = pread(fd, out + len, most - len, (off_t)(offset + len));
+		if (n > 0)
+			len += (size_t)n;
+	} while ((n > 0 && len < least) || (n == -1 && errno == EINTR));
+	return n == -1 ? -1 : (ssize_t)len;
+}
+
+int
+spool_read_at(int fd, void *out, size_t len, uint64_t offset)
+{
+	ssize_t n = read_at(fd, out, len, len, offset);
+
 	return n == -1 ? -1 : (size_t)n == len;
 }
 
@@ -502,12 +515,9 @@ front_read_at(const struct front *f, void *out, size_t len, uint64_t offset)
 static int
 front_fill(struct front *f, int fd, size_t len)
 {
-	ssize_t n;
+	ssize_t n = read_at(fd, f->octets, SPOOL_ENVELOPE_AT, len, 0);
 
 	f->fd = fd;
-	do {
-		n = pread(fd, f->octets, len, 0);
-	} while (n == -1 && errno == EINTR);
 	f->len = n == -1 ? 0 : (size_t)n;
 	return n == -1 ? -1 : 0;
 }

@@ -47,8 +47,11 @@ __wrap_write(int fd, const void *data, size_t len)
 	}
 	if (!fake.full)
 		return __real_write(fd, data, len);
-	if (fake.room > 0)
-		return __real_write(fd, data, fake.room);
+	if (fake.room > 0) {
+		len = fake.room;
+		fake.room = 0;
+		return __real_write(fd, data, len);
+	}
 	errno = ENOSPC;
 	return -1;
 }
