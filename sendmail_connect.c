@@ -234,27 +234,36 @@ flow_move(struct flow *f, const struct pollfd *p)
 		flow_read(f);
 }
 
+static bool
+flow_ended(const struct flow *f)
+{
+	return f->from == -1 && f->data.len == 0;
+}
+
 int
 talk_copy(struct talk *t)
 {
 	struct flow in = { STDIN_FILENO, t->fd, { 0 } };
 	struct flow out = { t->fd, STDOUT_FILENO, { 0 } };
+	bool told = false, cut;
 	struct pollfd p[2];
 
-	while ((out.from != -1 || out.data.len > 0) && out.to != -1) {
+	while (!flow_ended(&out) && out.to != -1) {
 		p[0] = flow_wait(&in);
 		p[1] = flow_wait(&out);
 		if (poll(p, 2, -1) == -1 && errno != EINTR)
 			return EX_OSERR;
 		flow_move(&in, &p[0]);
 		flow_move(&out, &p[1]);
-		if (in.from == -1 && in.to != -1 && in.data.len == 0) {
+		/* Or the daemon waits for more. */
+		if (!told && (in.to == -1 || flow_ended(&in))) {
 			(void)shutdown(t->fd, SHUT_WR);
-			in.to = -1;
+			told = true;
 		}
 	}
+	cut = in.to == -1 || out.to == -1;
 	t->closed = true;
 	buf_free(&in.data);
 	buf_free(&out.data);
-	return out.to == -1 ? EX_IOERR : EX_OK;
+	return cut ? EX_IOERR : EX_OK;
 }

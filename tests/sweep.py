@@ -21,7 +21,10 @@ SYNCS = ("fsync", "fdatasync")
 CANNOT_FAIL = {
     "close": "has closed all the same, but strace would not let it",
     "getpid": "has no errors",
+    "getuid": "has no errors",
     "geteuid": "has no errors",
+    "brk": "answers with an address, not with an error",
+    "exit_group": "does not return",
     "uname": "only for a bad address",
     "epoll_wait": "but for signals, only for bad arguments",
     "restart_syscall": "what the kernel makes of a call that strace broke",
@@ -68,6 +71,12 @@ def points(trace, since=""):
             found.append((name, count[name]))
     assert begun, f"no call with {since}"
     return found
+
+
+def injection(trace):
+    """The line of the fault in a trace; None: the call was not made."""
+    return next((f"{name}({rest}" for name, rest in calls(trace)
+                 if "(INJECTED)" in rest), None)
 
 
 def chance():

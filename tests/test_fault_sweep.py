@@ -98,11 +98,6 @@ class Sweep:
         return [point for point in sweep.points(self.trace)
                 if point[0] not in sweep.CANNOT_FAIL]
 
-    def injection(self):
-        """The line of the fault; None: the call was not made."""
-        return next((f"{name}({rest}" for name, rest in
-                     sweep.calls(self.trace) if "(INJECTED)" in rest), None)
-
     def at(self, point, error):
         self.runs += 1
         try:
@@ -112,9 +107,9 @@ class Sweep:
             assert not self.leaks()
         except AssertionError as failure:
             raise AssertionError(
-                f"{point} {error}: {failure}\n{self.injection()}\n" +
+                f"{point} {error}: {failure}\n{sweep.injection(self.trace)}\n" +
                 "\n".join(self.daemon.log[-40:])) from failure
-        self.injected += self.injection() is not None
+        self.injected += sweep.injection(self.trace) is not None
 
     def everywhere(self, choose):
         for point, error in choose(itertools.product(self.record(),
@@ -143,7 +138,7 @@ class Accept(Sweep):
                             output=self.trace):
             name = self.act()
         other = self.act()
-        code, line = self.client.outcome[name], self.injection()
+        code, line = self.client.outcome[name], sweep.injection(self.trace)
         fresh = self.stored(known)
         assert self.client.outcome[other] == 250
         assert fresh.pop(other, 0) == 1
@@ -223,7 +218,7 @@ class Return(Sweep):
         for _ in range(5):
             if self.daemon.queued():
                 self.flush()
-        line = self.injection() or ""
+        line = sweep.injection(self.trace) or ""
         unremoved = line.startswith("unlinkat") and bool(self.daemon.queued())
         if unremoved:   # until the next start
             self.daemon.stop()
