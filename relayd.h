@@ -457,10 +457,10 @@ struct queue_walk;
 /* Walk over one place (or all: PLACES) in no order. */
 struct queue_walk *queue_walk_new(struct queue *q, enum queue_place place,
     unsigned flags);
-/* Next message: true, or false at the end; info is valid until the next call.
- * What is no message of ours is moved to failed/ (unless read-only) or left,
- * logged and skipped. */
+/* Next message, valid until the next call; false: the end.  What is no message
+ * of ours is logged, and moved to failed/ (unless read-only) or left. */
 bool queue_walk_next(struct queue_walk *w, const struct queue_info **info);
+bool queue_walk_failed(const struct queue_walk *w); /* it ended too early */
 void queue_walk_free(struct queue_walk *w);
 
 /* ---- conn.c: a connection to the relayhost -------------------------------- */

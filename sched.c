@@ -15,9 +15,10 @@
 #include <string.h>
 
 enum {
-	READ_SLICE = 200,   /* messages of the spool a turn, at start */
-	MAILDIR_SLICE = 20, /* messages written to a Maildir a turn */
-	SAVE_MS = 1000,     /* quotas are kept so long after a change */
+	READ_SLICE = 200,          /* messages of the spool a turn, at start */
+	READ_AGAIN_MS = 10 * 1000, /* what of it can't be read now */
+	MAILDIR_SLICE = 20,        /* messages written to a Maildir a turn */
+	SAVE_MS = 1000,            /* quotas are kept so long after a change */
 };
 
 /* ---- quotas, kept over a restart ---- */
@@ -271,14 +272,38 @@ static bool
 is_known(const struct sched *s, queue_id id)
 {
 	return queue_is_committing(s->queue, id) ||
-	    (queue_id_time_ms(id) >= s->started_wall_ms &&
+	    ((s->walk_again || queue_id_time_ms(id) >= s->started_wall_ms) &&
 		backlog_has(&s->backlog, id));
+}
+
+static void
+read_place(struct sched *s, enum queue_place place, int64_t wait_ms)
+{
+	queue_walk_free(s->walk);
+	s->walk_place = place;
+	s->walk = queue_walk_new(s->queue, place, 0);
+	loop_timer_set(s->loop, &s->walk_timer, wait_ms);
 }
 
 /*
  * cur/ before new/: a message moves from new/ to cur/ only once it has been
- * added, so none is seen twice.
+ * added, so none is seen twice.  What can't be read now, as there are no
+ * descriptors for it, is not given up.
  */
+static void
+end_place(struct sched *s)
+{
+	if (queue_walk_failed(s->walk)) {
+		s->walk_again = true;
+		read_place(s, s->walk_place, READ_AGAIN_MS);
+	} else if (s->walk_place == PLACE_CUR) {
+		read_place(s, PLACE_NEW, 0);
+	} else {
+		queue_walk_free(s->walk);
+		s->walk = NULL;
+	}
+}
+
 static void
 read_slice(void *arg)
 {
@@ -287,17 +312,12 @@ read_slice(void *arg)
 	int n;
 
 	for (n = 0; n < READ_SLICE; n++) {
-		if (queue_walk_next(s->walk, &info)) {
-			if (!is_known(s, info->id))
-				sched_add(s, info->id, info->next_ms);
-			continue;
-		}
-		queue_walk_free(s->walk);
-		s->walk = NULL;
-		if (s->walk_place == PLACE_NEW)
+		if (!queue_walk_next(s->walk, &info)) {
+			end_place(s);
 			return;
-		s->walk_place = PLACE_NEW;
-		s->walk = queue_walk_new(s->queue, PLACE_NEW, 0);
+		}
+		if (!is_known(s, info->id))
+			sched_add(s, info->id, info->next_ms);
 	}
 	loop_timer_set(s->loop, &s->walk_timer, 0);
 }
@@ -306,9 +326,7 @@ void
 sched_start(struct sched *s)
 {
 	s->started_wall_ms = loop_now(s->loop).wall_ms;
-	s->walk_place = PLACE_CUR;
-	s->walk = queue_walk_new(s->queue, PLACE_CUR, 0);
-	loop_timer_set(s->loop, &s->walk_timer, 0);
+	read_place(s, PLACE_CUR, 0);
 }
 
 /* ---- life ---- */

@@ -414,6 +414,7 @@ struct sched {
 	size_t retired_count;
 	struct queue_walk *walk; /* the spool is being read */
 	enum queue_place walk_place;
+	bool walk_again; /* a part of it for the second time */
 	int64_t started_wall_ms;
 	struct age_clock ages;
 	struct timer timer;

@@ -19,6 +19,7 @@ struct queue_walk {
 	struct queue *queue;
 	enum queue_place place; /* being read */
 	bool all;
+	bool failed;
 	unsigned flags;
 	DIR *dir;
 	struct queue_info info;
@@ -37,6 +38,14 @@ queue_walk_new(struct queue *q, enum queue_place place, unsigned flags)
 	return w;
 }
 
+static void
+tell_unread(struct queue_walk *w)
+{
+	log_error("qmgr", "%s/ can't be read: %s", spool_place_name(w->place),
+	    strerror(errno));
+	w->failed = true;
+}
+
 static bool
 open_place(struct queue_walk *w)
 {
@@ -45,11 +54,24 @@ open_place(struct queue_walk *w)
 
 	w->dir = fd == -1 ? NULL : fdopendir(fd);
 	if (w->dir == NULL) {
-		log_error("qmgr", "%s/ can't be read: %s",
-		    spool_place_name(w->place), strerror(errno));
+		tell_unread(w);
 		fd_close(&fd);
 	}
 	return w->dir != NULL;
+}
+
+static const struct dirent *
+next_entry(struct queue_walk *w)
+{
+	const struct dirent *d;
+
+	if (w->dir == NULL && !open_place(w))
+		return NULL;
+	errno = 0;
+	d = readdir(w->dir);
+	if (d == NULL && errno != 0)
+		tell_unread(w);
+	return d;
 }
 
 /* The next name, of the next place if need be; NULL at the end. */
@@ -57,10 +79,8 @@ static const char *
 next_name(struct queue_walk *w)
 {
 	for (; w->place < PLACES; w->place++) {
-		const struct dirent *d = NULL;
+		const struct dirent *d = next_entry(w);
 
-		if (w->dir != NULL || open_place(w))
-			d = readdir(w->dir);
 		if (d != NULL)
 			return d->d_name;
 		if (w->dir != NULL)
@@ -159,6 +179,12 @@ queue_walk_next(struct queue_walk *w, const struct queue_info **info)
 		}
 	}
 	return false;
+}
+
+bool
+queue_walk_failed(const struct queue_walk *w)
+{
+	return w->failed;
 }
 
 void

@@ -1,5 +1,6 @@
 """Memory and descriptors that run out while mail comes in."""
 
+import collections
 import itertools
 import os
 import re
@@ -85,6 +86,41 @@ def test_no_descriptor_is_left(make_daemon):
     for client in clients:
         assert client.send(QUIT).replies()[-1].startswith("221 ")
     assert daemon.sendmail("root", data=b"one\n").returncode == 0
+
+
+@pytest.mark.root
+def test_descriptors_run_out_while_mail_is_sent(make_daemon, host):
+    """With every number of them that is not enough: what waits is neither
+    lost nor returned nor sent twice, and leaves as soon as there are more."""
+    daemon = make_daemon(trace=False).start()
+    idle = len(sweep.descriptors(daemon.process.pid))
+    host.stop()
+    senders = [f"m{number}@example.com" for number in range(3)]
+    for sender in senders:
+        assert daemon.sendmail("-f", sender, "good@example.org",
+                               "bad@example.org",
+                               data=b"Subject: x\n\nbody\n").returncode == 0
+    assert daemon.stop() == 0
+    host.start()
+    host.fault("RCPT", "550 5.1.1 unknown", match="bad")
+    for more in itertools.count(1):     # one, or it can't say that it is ready
+        daemon.wrapper = ("prlimit", f"--nofile={idle + more}")
+        begin = len(daemon.log)
+        daemon.start()
+        daemon.wait(lambda: not daemon.queued() or any(
+            re.search("warning: |error: ", line)
+            for line in daemon.log[begin:]))
+        assert daemon.stop() == 0
+        assert not daemon.queued("failed")
+        if not daemon.queued():
+            break
+    print(f"{more} besides the {idle} of one that is idle are enough")
+    assert more > 1
+    assert collections.Counter(
+        (message.sender, one) for message in host.messages
+        for one in message.recipients) == collections.Counter(
+            pair for sender in senders
+            for pair in ((sender, "good@example.org"), ("", sender)))
 
 
 if __name__ == "__main__":

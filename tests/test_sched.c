@@ -3,9 +3,43 @@
  * a clock that it sets.
  *
  * wrap: relay_open relay_wake relay_shut relay_idle relay_ready relay_peer
- * wrap: relay_tls clock_read
+ * wrap: relay_tls clock_read openat readdir
  */
 #include "links.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+/* ---- a spool that can't be read ---- */
+
+static struct {
+	unsigned closed;  /* times that a directory can't be opened */
+	unsigned entries; /* after so many its reading fails once; 0: never */
+} unread;
+
+int __real_openat(int dir, const char *name, int flags, ...);
+int __wrap_openat(int dir, const char *name, int flags, ...);
+struct dirent *__real_readdir(DIR *dir);
+struct dirent *__wrap_readdir(DIR *dir);
+
+int
+__wrap_openat(int dir, const char *name, int flags, ...)
+{
+	if (unread.closed == 0 || strcmp(name, ".") != 0)
+		return __real_openat(dir, name, flags, 0600);
+	unread.closed--;
+	errno = EMFILE;
+	return -1;
+}
+
+struct dirent *
+__wrap_readdir(DIR *dir)
+{
+	if (unread.entries == 0 || --unread.entries > 0)
+		return __real_readdir(dir);
+	errno = EIO;
+	return NULL;
+}
 
 /* ---- tests ---- */
 
@@ -515,6 +549,31 @@ the_spool_is_read_once(void **state)
 }
 
 static void
+what_of_the_spool_cannot_be_read_is_read_later(void **state)
+{
+	struct bench *b = *state;
+	unsigned i;
+
+	for (i = 0; i < 450; i++)
+		(void)store(b, 1);
+	unread.closed = 2;
+	unread.entries = 300;
+	sched_start(b->sched);
+	for (i = 0; i < 2; i++) {
+		turn(b);
+		turn(b);
+		assert_int_equal(waiting(b), 0);
+		advance(b, 10 * 1000);
+	}
+	turn(b);
+	turn(b);
+	assert_in_range(waiting(b), 200, 300);
+	for (i = 0; i < 10; i++)
+		advance(b, 10 * 1000);
+	assert_int_equal(waiting(b), 450);
+}
+
+static void
 on_stopped(void *arg)
 {
 	struct bench *b = arg;
@@ -745,6 +804,7 @@ main(void)
 		T(delay_is_told_when_it_has_lasted),
 		T(a_flush_lifts_the_pause_and_tries_all),
 		T(the_spool_is_read_once),
+		T(what_of_the_spool_cannot_be_read_is_read_later),
 		T(a_stop_waits_for_what_is_in_flight),
 		T(a_new_configuration_leaves_running_transactions_alone),
 		T(the_first_relay_that_serves_the_sender_is_used),
