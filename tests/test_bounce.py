@@ -305,37 +305,81 @@ def test_J13_own_failures_bounce(make_daemon, host):
     assert "450 4.2.1 busy" in report.of("late@example.org")["Diagnostic-Code"]
 
 
-AT_FAULT = [
-    ("TCP", "Connection refused"), ("DNS", "does-not-exist"),
-    ("GREETING", "421 4.3.2 not now"), ("GREETING", "554 5.7.1 go away"),
-    ("EHLO", "421 4.7.0 busy"), ("STARTTLS", "454 4.7.0 no TLS"),
-    ("CERTIFICATE", "expired"), ("AUTH", "535 5.7.8 no"),
-    ("AUTH", "454 4.7.0 later"), ("MAIL", "421 4.3.2 closing"),
-    ("MAIL", "530 5.7.0 log in"), ("MAIL", "550 5.4.5 Daily user sending "
-     "limit exceeded"), ("END", "454 Throttling failure: Daily message quota "
-                         "exceeded")]
+def reply(point, words):
+    return words, lambda host: host.fault(point, words), {}
 
 
-@pytest.mark.parametrize("point, words", AT_FAULT)
-def test_J13_a_relay_that_was_at_fault_all_the_time(make_daemon, host, point,
-                                                    words):
+def lost(point):
+    return "lost|closed", lambda host: host.fault(point, None, then="close"), {}
+
+
+def certificate(kind, words):
+    return words, lambda host: setattr(host, "certificate", kind), {}
+
+
+AT_FAULT = {
+    "DNS": ("does-not-exist", lambda host: None,
+            {"host": "does-not-exist.invalid"}),
+    "TCP": ("Connection refused", lambda host: host.stop(), {}),
+    "silence": ("waiting for the greeting", lambda host: host.fault(
+        "GREETING", None, then="stall"), {"connect_timeout": "1s"}),
+    "no SMTP": reply("GREETING", "SSH-2.0-x"),
+    "greeting lost": lost("GREETING"),
+    "greeting 421": reply("GREETING", "421 4.3.2 not now"),
+    "greeting 554": reply("GREETING", "554 5.7.1 go away"),
+    "EHLO 421": reply("EHLO", "421 4.7.0 busy"),
+    "EHLO lost": lost("EHLO"),
+    "no STARTTLS": ("STARTTLS", lambda host: setattr(
+        host, "tls", "none"), {}),
+    "STARTTLS 454": reply("STARTTLS", "454 4.7.0 no TLS"),
+    "certificate": certificate("expired", "expired"),
+    "TLS 1.0": certificate("old", "TLS"),
+    "AUTH 535": reply("AUTH", "535 5.7.8 no"),
+    "AUTH 454": reply("AUTH", "454 4.7.0 later"),
+    "AUTH lost": lost("AUTH"),
+    "no AUTH": ("AUTH", lambda host: setattr(host, "auth", ()), {}),
+    "MAIL 421": reply("MAIL", "421 4.3.2 closing"),
+    "MAIL 530": reply("MAIL", "530 5.7.0 log in"),
+    "quota": reply("MAIL", "550 5.4.5 Daily user sending limit exceeded"),
+    "quota at the end": reply("END", "454 Throttling failure: Daily message "
+                              "quota exceeded"),
+}
+
+
+@pytest.mark.parametrize("fault", AT_FAULT)
+def test_J13_a_relay_that_was_at_fault_all_the_time(make_daemon, host, fault):
     """Nothing is tried too often for it, nothing bounces."""
-    relay = {}
-    if point == "TCP":
-        host.stop()
-    elif point == "DNS":
-        relay["host"] = "does-not-exist.invalid"
-    elif point == "CERTIFICATE":
-        host.certificate = words
-    else:
-        host.fault(point, words)
+    words, spoil, relay = AT_FAULT[fault]
+    spoil(host)
     daemon = make_daemon(top=QUICK, relay=relay).start()
     name = send(daemon, "one@example.org")
     kept(daemon, "the relayhost was at fault all the time")
     assert sum(" error: " in line for line in daemon.log) == 1
     assert sum("(queue active)" in line for line in daemon.log) == 1
     assert daemon.queued() == daemon.queued("failed") == [name]
-    assert words in daemon.relayctl("queue", "--failed").stdout
+    assert re.search(words, daemon.relayctl("queue", "--failed").stdout)
+
+
+def test_J13_own_failures_bounce_though_the_relay_is_at_fault(make_daemon,
+                                                              host):
+    """At the end, that is; and not by a restart."""
+    host.fault("RCPT", "450 4.2.1 busy", match="late@", times=1)
+    host.fault("RCPT", REFUSED, match="late@")
+    down = host.fault("GREETING", "421 4.3.2 not now", skip=1)
+    daemon = make_daemon(top={**QUICK, "queue_lifetime": "3s"},
+                         relay={"messages_per_connection": 1}).start()
+    name = send(daemon, "late@example.org")
+    daemon.wait_log(f"{name}: .*status=deferred .450 4.2.1")
+    daemon.wait_log(f"{name}: .*status=deferred .*421 4.3.2")
+    assert daemon.stop() == 0
+    daemon.start()
+    daemon.wait_log(f"{name}: .*status=bounced .queue_lifetime is over")
+    daemon.wait_log(f"{name}: removed")
+    host.mend(down)
+    assert daemon.relayctl("flush").returncode == 0
+    host.wait_messages(1)
+    report, = reports(host)
+    assert report.actions == [("late@example.org", "failed", "4.4.7")]
 
 
 def test_J13_bounces_have_a_life_of_their_own(make_daemon, host):
