@@ -313,7 +313,8 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("broken", BROKEN,
+                         ids=[name.replace(" ", "-") for name in BROKEN])
 def test_the_first_cause_is_named(directory, authority, broken):
     scene, step, cause, advice, line = BROKEN[broken]
     status, found, text, _ = examine(directory, authority, **scene)
