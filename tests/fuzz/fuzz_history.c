@@ -89,8 +89,10 @@ __wrap_write(int fd, const void *data, size_t size)
 		errno = EIO;
 		return -1;
 	}
-	if ((trouble & WRITE_IS_SHORT) != 0)
+	if ((trouble & WRITE_IS_SHORT) != 0) {
 		size /= 2;
+		trouble |= WRITE_FAILS; /* what goes on after it */
+	}
 	return __real_write(fd, data, size);
 }
 
