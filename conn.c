@@ -378,10 +378,13 @@ connect_to(struct conn *c)
 static void
 take_result(struct conn *c, const struct helper_result *result)
 {
-	if (result->says.len > 0)
-		log_warning("smtp", "relay %s: password_command says: %.*s",
-		    c->setup.relay->name, (int)result->says.len,
-		    result->says.data);
+	struct buf says = { NULL, 0, 0 };
+
+	buf_add_words(&says, buf_span(&result->says));
+	if (says.len > 0)
+		log_warning("smtp", "relay %s: password_command says: %s",
+		    c->setup.relay->name, buf_text(&says));
+	buf_free(&says);
 	if (result->error.len > 0)
 		setup_fault(&c->setup, FAULT_CONFIG, "password_command %.*s",
 		    (int)result->error.len, result->error.data);

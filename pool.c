@@ -105,6 +105,7 @@ void
 pool_pause(struct pool *p, const struct fault *fault, struct instant now)
 {
 	int64_t wait, most, first = first_pause_ms(fault->kind, &most);
+	struct buf text = { NULL, 0, 0 };
 
 	p->fault = *fault;
 	p->fault_wall_ms = now.wall_ms;
@@ -118,9 +119,11 @@ pool_pause(struct pool *p, const struct fault *fault, struct instant now)
 	p->paused = true;
 	p->probing = false;
 	p->probe_at_ms = now.mono_ms + wait;
+	buf_add_words(&text, span_of(fault->text));
 	log_warning("smtp", "relay %s is paused (%s): %s; next try in %.1f s",
-	    p->relay->name, fault_name(fault->kind), fault->text,
+	    p->relay->name, fault_name(fault->kind), buf_text(&text),
 	    (double)wait / 1000);
+	buf_free(&text);
 }
 
 void
@@ -128,12 +131,15 @@ pool_crowded(struct pool *p, const char *reply, struct instant now)
 {
 	struct pace_links *links = &p->throttle->links;
 	unsigned before = links->limit;
+	struct buf text = { NULL, 0, 0 };
 
 	pace_links_refused(links, now.mono_ms, (unsigned)p->link_count);
+	buf_add_words(&text, span_of(reply));
 	if (links->limit != before)
 		log_info("smtp",
 		    "relay %s takes no more than %u connections: %s",
-		    p->relay->name, links->limit, reply);
+		    p->relay->name, links->limit, buf_text(&text));
+	buf_free(&text);
 }
 
 bool

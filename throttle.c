@@ -100,10 +100,15 @@ tell(struct throttle *t, const struct job *j, enum pace_state before,
 	const char *name = j->pool->relay->name;
 	const struct delivery_recipient *r =
 	    throttle_cause(&j->delivery, CAUSE_RATE);
+	struct buf text = { NULL, 0, 0 };
 	struct pace_status status;
 
-	if (before == PACE_FREE && t->pace.state != PACE_FREE && r != NULL)
-		log_info("smtp", "relay %s throttles: %s", name, r->reply);
+	if (before == PACE_FREE && t->pace.state != PACE_FREE && r != NULL) {
+		buf_add_words(&text, span_of(r->reply));
+		log_info("smtp", "relay %s throttles: %s", name,
+		    buf_text(&text));
+		buf_free(&text);
+	}
 	if (before != PACE_PROBING || t->pace.state == PACE_PROBING)
 		return;
 	pace_status(&t->pace, now_ms, &status);

@@ -6,11 +6,12 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 
 import pytest
 
 from certificates import odd_context
-from harness import BIN, PEERS, SANITIZED, TIMEOUT
+from harness import BIN, PASSWORD, PEERS, SANITIZED, TIMEOUT
 
 BAD_ID = pytest.mark.defective_input(
     "message-id: InvalidHeaderDefect", "message-id: ObsoleteHeaderDefect",
@@ -123,6 +124,41 @@ def test_L2_nor_when_mail_is_returned_by_hand(daemon, host, text):
                         r"dsn=5\.0\.0, status=bounced \(.*\)", line)
     assert fields(line) == {"status": "bounced", "dsn": "5.0.0",
                             "relay": "none"}
+
+
+PAUSED = {
+    "greeting": ("GREETING", "554 5.7.1 ", {}, "is paused"),
+    "login": ("AUTH", "535 5.7.8 ", {}, "is paused"),
+    "account": ("MAIL", "530 5.7.0 ", {}, "is paused"),
+    "rate": ("MAIL", "454 4.7.0 Throttling failure: Maximum sending rate "
+             "exceeded ", {"times": 1}, "throttles"),
+    "connections": ("GREETING", "421 4.7.0 too many connections ",
+                    {"skip": 1}, "takes no more than"),
+}
+
+
+@pytest.mark.parametrize("paused", PAUSED)
+def test_L2_nor_in_what_is_told_of_a_relay(make_daemon, host, paused):
+    """That line has no fields at all."""
+    point, reply, more, words = PAUSED[paused]
+    go_on = threading.Event()
+    busy = host.fault("RCPT", then=lambda session: go_on.wait(TIMEOUT),
+                      times=1) if paused == "connections" else None
+    host.fault(point, reply + IMITATION[0], **more)
+    daemon = make_daemon(relay={"password_file": None, "password_command":
+                                f"echo '{IMITATION[1]}' >&2; echo "
+                                f"{PASSWORD}"}).start()
+    converse(daemon, b"EHLO x", *transaction(b"a@a.example", b"c@b.example"))
+    if busy:
+        host.wait_hits(busy)
+        converse(daemon, b"EHLO x",
+                 *transaction(b"a@a.example", b"d@b.example"))
+    daemon.wait_log(words)
+    go_on.set()
+    daemon.wait_log("password_command says: ")
+    for line in daemon.log:
+        if re.search(f"relay test(:| {words}) ", line):
+            assert not re.search(r"\b(to|from|relay|dsn|status|size)=", line)
 
 
 @pytest.mark.peers("fail2ban")
