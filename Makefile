@@ -151,7 +151,8 @@ kill-points:
 	    SELECT='-m sweep -rP -k test_kill_points --least 1000'
 
 fault-sweep:
-	$(MAKE) check-system SELECT='-m sweep -rP -k "fault_sweep or exhaustion"'
+	$(MAKE) check-system \
+	    SELECT='-m sweep -rP -k "fault_sweep or exhaustion" --least 5000'
 
 # Are planted faults caught by the tests?  MUTANTS: some of tests/mutants/.
 MUTANTS =

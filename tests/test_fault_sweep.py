@@ -12,7 +12,8 @@ import time
 import pytest
 
 import sweep
-from dialogue import connect
+from dialogue import (HELLO, MAIL, QUIT, RCPT, TEXT, Exchange, bdat, connect,
+                      queued_ids)
 from harness import TIMEOUT
 
 # The sanitizers end a process when a call of their own fails.
@@ -22,22 +23,27 @@ SAMPLE = 12     # faults of each path in "make check"
 FULL = ("ENOSPC", "EDQUOT")
 GOOD, REFUSED = "good@example.org", "bad@example.org"
 BODY = "".join(f"line {number} of {{0}}\r\n" for number in range(100))
+LARGE = 200     # times that is more than relayd keeps in memory
+GROUP = 20      # messages that are synced side by side
 
 
 class Client:
     """Hands over messages, each of its own name and sender."""
 
     def __init__(self, daemon):
-        self.daemon = daemon
+        self.daemon, self.times = daemon, 1
         self.numbers = itertools.count()
         self.outcome = {}   # by name: the reply's code; None: none came
 
     def hand_over(self, way, to=GOOD):
         """Returns the message's name."""
         name = f"m{next(self.numbers)}"
-        text = f"Subject: {name}\r\n\r\n{BODY.format(name)}"
+        text = f"Subject: {name}\r\n\r\n{self.body(name)}"
         self.outcome[name] = way(self, name, to, text)
         return name
+
+    def body(self, name):
+        return self.times * BODY.format(name)
 
     def smtp(self, name, to, text):
         code = None
@@ -161,7 +167,8 @@ class Accept(Sweep):
             for file in set(self.daemon.queued(place)) - known:
                 text = (self.daemon.spool / place / file).read_text()
                 name = re.search(r"\nSubject: (\w+)\n", text)[1]
-                assert text.count(BODY.format(name).replace("\r", "")) == 1
+                body = self.client.body(name).replace("\r", "")
+                assert text.count(body) == 1
                 found[name] += 1
         return found
 
@@ -178,6 +185,23 @@ class Accept(Sweep):
             assert message.body == BODY.format(name).encode()
         for name, code in self.client.outcome.items():
             assert arrived[name] in ({250: (1,), None: (0, 1)}.get(code, (0,)))
+
+
+class AcceptLarge(Accept):
+    """What it has is taken away, not sent: it would fill the disk."""
+
+    def __init__(self, make_daemon, host, way):
+        super().__init__(make_daemon, host, way)
+        self.client.times = LARGE
+
+    def stored(self, known):
+        found = super().stored(known)
+        for place in "new", "cur":
+            for file in set(self.daemon.queued(place)) - known:
+                (self.daemon.spool / place / file).unlink()
+        return found
+
+    everywhere = Sweep.everywhere
 
 
 class Return(Sweep):
@@ -241,15 +265,44 @@ def a_sample(every):
     return sweep.choose(list(every), SAMPLE)
 
 
+@pytest.mark.parametrize("kind", [Accept, AcceptLarge])
 @pytest.mark.parametrize("way", [Client.smtp, Client.sendmail])
-def test_a_sample_of_accepting(make_daemon, host, way):
-    Accept(make_daemon, host, way).everywhere(a_sample)
+def test_a_sample_of_accepting(make_daemon, host, kind, way):
+    kind(make_daemon, host, way).everywhere(a_sample)
 
 
 @pytest.mark.sweep
+@pytest.mark.parametrize("kind", [Accept, AcceptLarge])
 @pytest.mark.parametrize("way", [Client.smtp, Client.sendmail])
-def test_all_of_accepting(make_daemon, host, way):
-    Accept(make_daemon, host, way).everywhere(list)
+def test_all_of_accepting(make_daemon, host, kind, way, record_property):
+    every = kind(make_daemon, host, way)
+    every.everywhere(list)
+    record_property("points", every.injected)
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC", "EINTR"])
+def test_of_a_group_those_whose_sync_fails_are_refused(make_daemon, host,
+                                                       error):
+    """The others are accepted, and none of both is mistaken."""
+    host.stop()
+    daemon = make_daemon().start(inject=(
+        # A slow disk makes them one group.  Of each thread the third.
+        f"fdatasync:error={error}:delay_enter=5000:when=3+3",))
+    accepted, refused = set(), 0
+    clients = [Exchange(connect(daemon.socket)) for _ in range(GROUP)]
+    for _ in range(3):
+        for client in clients:
+            client.send(HELLO + MAIL + RCPT + bdat(TEXT))
+    for client in clients:
+        replies = client.send(QUIT).replies()
+        accepted |= set(queued_ids(replies))
+        # After a full disk MAIL is refused, and what follows is out of order.
+        assert len(replies) == 14 and all(
+            re.match("2|45[12] |503 ", one) for one in replies), replies
+        refused += sum(one.startswith("45") for one in replies)
+    stored = set(daemon.queued("new")) | set(daemon.queued("cur"))
+    assert accepted == stored and accepted and refused
+    assert not list((daemon.spool / "tmp").iterdir())
 
 
 def test_a_sample_of_returning(make_daemon, host):
@@ -258,8 +311,10 @@ def test_a_sample_of_returning(make_daemon, host):
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("part", range(4))
-def test_all_of_returning(make_daemon, host, part):
-    Return(make_daemon, host).everywhere(lambda every: list(every)[part::4])
+def test_all_of_returning(make_daemon, host, part, record_property):
+    every = Return(make_daemon, host)
+    every.everywhere(lambda points: list(points)[part::4])
+    record_property("points", every.injected)
 
 
 if __name__ == "__main__":
