@@ -14,7 +14,7 @@ import pytest
 
 import sweep
 from dialogue import HELLO, QUIT, bdat
-from harness import BIN, TIMEOUT
+from harness import BIN, TIMEOUT, private
 
 # The sanitizers end a process when a call of their own fails.
 pytestmark = [pytest.mark.root, pytest.mark.unsanitized]
@@ -39,7 +39,9 @@ class Hand:
         self.way, self.numbers = WAYS[way], itertools.count()
         self.trace = self.daemon.directory / "trace"
         self.since = RELAYD if way == "stdio" else SENDMAIL
-        if way != "stdio":
+        self.scratch = self.daemon.directory / "private"
+        self.scratch.mkdir()
+        if way not in ("stdio", "alone"):
             self.daemon.start()
         self.times = LARGE if way == "large" else 1
         self.codes, self.stored = collections.Counter(), collections.Counter()
@@ -49,13 +51,20 @@ class Hand:
         body = self.times * BODY.format(self.name)
         return f"Subject: {self.name}\n\n{body}".replace("\r", "").encode()
 
-    def sendmail(self, *arguments, data=None):
+    def sendmail(self, *arguments, data=None, **more):
         return self.run(BIN / "sendmail", "-f", f"{self.name}@example.com",
                         *(arguments or (TO,)),
-                        data=self.text() if data is None else data)
+                        data=self.text() if data is None else data, **more)
 
     def header(self):
         return self.sendmail("-t", data=f"To: {TO}\n".encode() + self.text())
+
+    def alone(self):
+        """root's sendmail runs relayd, which has the usual configuration."""
+        return self.sendmail(within=lambda command: private(
+            self.scratch, ["sh", "-euc", "mkdir -p /etc/relayd; cp \"$0\" "
+                           "/etc/relayd/relayd.conf; exec \"$@\"",
+                           self.daemon.file, *command]), RELAYD_SOCKET="")
 
     def smtp(self):
         return self.run(BIN / "sendmail", "-bs", data=self.dialogue())
@@ -69,14 +78,16 @@ class Hand:
                         f"RCPT TO:<{TO}>\r\n").encode() + \
             bdat(self.text().replace(b"\n", b"\r\n")) + QUIT
 
-    def run(self, *command, data):
+    def run(self, *command, data, within=lambda command: command,
+            **environment):
         """Returns whether it says that the message is accepted."""
         done = subprocess.run(
-            ["strace", "-y", "-o", self.trace, *self.options, *command],
+            within(["strace", "-y", "-o", self.trace, *self.options,
+                    *command]),
             input=data, capture_output=True, timeout=TIMEOUT,
             env={"PATH": os.environ["PATH"], "RELAYD_WAIT": "0",
                  "TMPDIR": str(self.daemon.directory),
-                 "RELAYD_SOCKET": str(self.daemon.socket)})
+                 "RELAYD_SOCKET": str(self.daemon.socket), **environment})
         assert done.returncode in {0} | FAILURES, done
         self.codes[done.returncode] += 1
         if self.way in (Hand.smtp, Hand.stdio):
@@ -134,6 +145,7 @@ WAYS = {
     "arguments": Hand.sendmail,
     "header": Hand.header,
     "large": Hand.sendmail,
+    "alone": Hand.alone,
     "smtp": Hand.smtp,
     "stdio": Hand.stdio,
 }
