@@ -105,6 +105,19 @@ set_text(struct plan *p, size_t edit, const char *text)
 	p->growth += (int64_t)strlen(text);
 }
 
+/* Behind what an edit has as its text. */
+static void
+add_text(struct plan *p, size_t edit, const char *text)
+{
+	struct buf all = { NULL, 0, 0 };
+
+	if (p->edit[edit].text != NULL)
+		buf_add_text(&all, p->edit[edit].text);
+	buf_add_text(&all, text);
+	set_text(p, edit, buf_text(&all));
+	buf_free(&all);
+}
+
 static void
 set_coding(struct plan *p, struct edit *e, enum coding coding, uint64_t octets)
 {
@@ -191,8 +204,6 @@ label(struct planner *p, const struct body *b, enum coding coding)
 		set_text(&p->plan, b->edit, buf_text(&text));
 	else
 		buf_add(&end, buf_span(&text));
-	if (b->bare && end.len > 0)
-		buf_add_text(&end, "\r\n");
 	if (end.len > 0)
 		set_text(&p->plan, b->edit + 1, buf_text(&end));
 	buf_free(&text);
@@ -256,10 +267,12 @@ end_body(struct planner *p, bool last)
 	e = add_edit(&p->plan, b->from, b->from + b->octets);
 	e->last = last;
 	set_coding(&p->plan, e, coding, octets);
-	if (coding == CODING_QP || coding == CODING_BASE64)
-		label(p, b, coding);
 	p->plan.encoded++;
 	touch_levels(p);
+	if (coding == CODING_QP || coding == CODING_BASE64)
+		label(p, b, coding);
+	if (b->bare) /* its first line may look like a field now */
+		add_text(&p->plan, b->edit + 1, "\r\n");
 }
 
 /* ---- levels ---- */
@@ -492,6 +505,7 @@ pass_boundary(struct planner *p, size_t depth, bool closing)
 	}
 	p->body.prose = true;
 	p->body.opaque = false;
+	p->body.bare = false;
 }
 
 static bool

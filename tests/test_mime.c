@@ -317,6 +317,30 @@ each_part_is_converted_by_itself(void **state)
 	run(rows, COUNT(rows), CONVERT_8BIT);
 }
 
+/* Where no empty line stands between them, there is one when it matters. */
+static void
+no_body_comes_to_look_like_its_header(void **state)
+{
+	static const struct row rows[] = {
+		{ MIME TYPE "multipart/mixed; boundary=b\r\n"
+			    "\xe4: x\r\n--b\r\n" PART("x") "--b--\r\n\xe4\r\n",
+		    MIME TYPE
+		    "multipart/mixed; boundary=b\r\n"
+		    "\r\n?: x\r\n--b\r\n" PART("x") "--b--\r\n?\r\n" },
+		{ TYPE "multipart/mixed; boundary=b\r\n"
+		       "\xe4: x\r\n--b\r\n" PART("x") "--b--\r\n",
+		    TYPE "multipart/mixed; boundary=b\r\n" MIME
+			 "\r\n?: x\r\n--b\r\n" PART("x") "--b--\r\n" },
+		{ MIME TYPE "text/plain\r\n" CTE "8bit\r\n"
+			    "\xe4: is long enough\r\n",
+		    MIME TYPE "text/plain\r\n" CTE "quoted-printable\r\n"
+			      "\r\n=E4: is long enough\r\n" },
+	};
+
+	(void)state;
+	run(rows, COUNT(rows), CONVERT_8BIT);
+}
+
 static void
 messages_in_messages_are_entered(void **state)
 {
@@ -610,6 +634,7 @@ main(void)
 		cmocka_unit_test(the_header_says_what_the_body_is),
 		cmocka_unit_test(what_must_not_change_does_not),
 		cmocka_unit_test(each_part_is_converted_by_itself),
+		cmocka_unit_test(no_body_comes_to_look_like_its_header),
 		cmocka_unit_test(messages_in_messages_are_entered),
 		cmocka_unit_test(B21_only_lines_of_over_998_octets_are_encoded),
 		cmocka_unit_test(B21_long_lines_around_the_parts_are_folded),
