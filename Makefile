@@ -1,6 +1,7 @@
 # relayd: make, make check, make soak, make power-cuts, make crash-states,
-# make kill-points, make fault-sweep, make mutants, make lint, make asan, make bench, make fuzz,
-# make fuzz-coverage, make install, make install-mta
+# make kill-points, make fault-sweep, make mutants, make lint, make asan,
+# make bench, make fuzz, make fuzz-coverage, make coverage, make unsigned-char,
+# make install, make install-mta
 #
 # Objects go to build/, the programs to the top of the tree.  Packagers set
 # CFLAGS, WERROR= and the directories below, the same for make and for make
@@ -228,8 +229,11 @@ check-fuzz:
 	$(MAKE) BUILD=build/asan HARDENING=-fPIE SPECIAL='$(ASAN)' replay-corpus
 
 # What is new goes to build/fuzz/corpus, what fails to build/fuzz/found.
+# The slow ones are begun first, so that all end together.
+FUZZ_SLOW = header relay history address mime session config aliases
 run-fuzzers: $(FUZZERS)
-	tests/fuzz/run.sh $(BUILD) $(FUZZ_NAMES)
+	tests/fuzz/run.sh $(BUILD) $(filter $(FUZZ_NAMES),$(FUZZ_SLOW)) \
+	    $(filter-out $(FUZZ_SLOW),$(FUZZ_NAMES))
 
 # Comparisons are not traced: most are the sanitizers' own, and what is worth
 # knowing of the others is in the dictionaries.
