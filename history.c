@@ -25,6 +25,7 @@
 enum {
 	REPLY_MAX = 512, /* octets of it that are kept, before escaping */
 	LINE_MAX_READ = 16 << 10,
+	READ_SIZE = 32 << 10,
 	WARNING_MS = 60 * 1000,
 };
 
@@ -292,7 +293,7 @@ read_half(struct reader *r, int fd)
 
 	buf_clear(&r->text);
 	do {
-		buf_reserve(&r->text, 64 << 10);
+		buf_reserve(&r->text, READ_SIZE);
 		n = read(fd, r->text.data + r->text.len,
 		    r->text.size - r->text.len);
 		if (n > 0)
