@@ -47,7 +47,7 @@ LAYERS = log buf util loop \
     envelope spool diagnosis sync queue commit keep entry move walk history convert setup \
     trust connector handle scram auth helper conn advice dns \
     wire transaction pipeline relay maildir \
-    due age settle quota window pace throttle pool backlog dispatch sched flush \
+    due age settle quota window limit pace pace_links throttle pool backlog dispatch sched flush \
     listen intake requeue notice ration reply dialogue session submit \
     bounce sweep report_text report_pace report http metrics client operate \
     verbs control

@@ -14,6 +14,10 @@
  * they succeed; each one that fails makes the next one rarer.  What a trial
  * costs is a few messages refused, which are sent again at once.
  *
+ * Nothing here is exact to the millisecond: the relayhost counts a message
+ * when it comes to it, behind others.  What is refused at a limit that was
+ * used to the full is therefore chance at first, and costs a pause.
+ *
  * Which reply means "slow down" is decided elsewhere; no clock is read here.
  */
 #include "sched.h"
@@ -25,9 +29,6 @@ enum {
 	 * lower than one in this time either: what is refused so slowly is
 	 * refused for another reason. */
 	PROBE_MAX_MS = 5 * 60 * 1000,
-	/* Aim at the end of a window, and this part of it behind: one in a
-	 * hundred, for the relayhost's clock is not ours. */
-	PROBE_MARGIN = 100,
 	/* The first trial after so many: enough for a few seconds' work at
 	 * the usual limits, so that a bad first estimate is mended soon. */
 	INTERVAL_FIRST = 16,
@@ -36,17 +37,20 @@ enum {
 	/* A trial that this many survive has succeeded: fewer would mostly
 	 * use up what a bucket has saved. */
 	TRIAL_MIN = 16,
-	/* From here on a trial raises the count, which costs a window only
-	 * the few that are too many; below that, where it is a bucket most
-	 * likely, the window is made shorter, which is finer. */
-	COUNT_COARSE = 4,
+	/* What was sent before anything is refused is kept for so long: most
+	 * limits are by the second. */
+	FREE_KEEP_MS = 3000,
+	/* So many are enough for a measured window to keep its length. */
+	COUNT_DIVIDED = 5,
 	/* So many windows are kept: the last one, and those before it to see
 	 * whether there was as much as allowed. */
 	KEEP = 3,
-	/* One refused after so many accepted, by a bucket that has run dry, is
-	 * no reason to probe. */
+	/* One refused after so many accepted is no reason to probe. */
 	CALM = 16,
 	CALM_WINDOWS = 3,
+	/* Not to be refused again by the same few milliseconds: so small a
+	 * part of a window nothing is sent. */
+	PAUSE = 16,
 	/* A limit just measured was refused at once, and the first probe was
 	 * not, so many times in a row: that comes at any pace, and a slower one
 	 * is of no use. */
@@ -55,9 +59,6 @@ enum {
 	 * limit any more.  A busy relay's trials come more often. */
 	FORGET_MS = 60 * 60 * 1000,
 	FORGET_WINDOWS = 60,
-	/* One connection more is tried so rarely, doubling up to the second. */
-	LINKS_WAIT_MS = 10 * 60 * 1000,
-	LINKS_WAIT_MAX_MS = 4 * 60 * 60 * 1000,
 };
 
 /* Each wait between probes is longer than the last by this: the moment is
@@ -79,25 +80,22 @@ pace_init(struct pace *p, double ceiling, uint64_t daily)
 	*p = (struct pace){ .ceiling = ceiling, .quota.limit = daily };
 }
 
-static double
-rate_of(const struct pace_limit *l)
-{
-	return l->count == 0 ? 0
-			     : (double)l->count * 1000 / (double)l->window_ms;
-}
-
 /* Until enough of them have left the window; to more than the whole count is
  * sent when the window is empty. */
 static int64_t
 limit_wait(const struct pace *p, int64_t now_ms, unsigned recipients)
 {
 	uint64_t most = p->limit.count;
+	int64_t wait, pause;
 
-	if (most >= COUNT_COARSE && p->calm < 2 * most && p->open > 0 &&
-	    now_ms - p->accepted_ms > p->limit.window_ms / 4)
+	if (limit_is_fine(&p->limit) && p->open > 0 &&
+	    (p->calm < 2 * most || limit_is_likely(&p->limit)) &&
+	    (p->calm == 0 || now_ms - p->accepted_ms > p->limit.window_ms / 4))
 		return INT64_MAX; /* the first of a burst is a scout */
-	return window_wait_ms(&p->sent, now_ms, p->limit.window_ms,
+	wait = window_wait_ms(&p->sent, now_ms, p->limit.window_ms,
 	    recipients < most ? most - recipients : 0);
+	pause = p->resume_ms - now_ms;
+	return wait > pause ? wait : pause;
 }
 
 /* ---- the ceiling: a token bucket of one second's worth ---- */
@@ -142,16 +140,6 @@ make_rarer(struct pace *p)
 
 /* ---- throttled: looking for the moment when it accepts again ---- */
 
-/* By these most limits are set. */
-static const int64_t usual_windows[] = { 1000, 10000, 60000, 600000, 3600000 };
-enum { USUAL = sizeof(usual_windows) / sizeof(usual_windows[0]) };
-
-static int64_t
-behind(int64_t window_ms)
-{
-	return window_ms + window_ms / PROBE_MARGIN;
-}
-
 /* Not past the moment where a limit by the second, the minute or the hour
  * would end, or the one that was known: nor so short before it that the reply,
  * which takes reply_ms, would keep the next one from it. */
@@ -159,12 +147,12 @@ static void
 schedule_probe(struct pace *p, int64_t now_ms, int64_t reply_ms)
 {
 	int64_t wait = p->delay_ms;
-	size_t i;
+	unsigned i;
 
-	for (i = 0; i <= USUAL; i++) {
-		int64_t window =
-		    i < USUAL ? usual_windows[i] : p->limit.window_ms;
-		int64_t at = p->recent.first_ms + behind(window);
+	for (i = 0; i <= USUAL_WINDOWS; i++) {
+		int64_t at = p->recent.first_ms +
+		    (i < USUAL_WINDOWS ? limit_usual_ms(i)
+				       : limit_behind(p->limit.window_ms));
 
 		if (at > p->probe_ms && at < now_ms + wait + reply_ms)
 			wait = at > now_ms ? at - now_ms : 0;
@@ -185,7 +173,9 @@ start_probing(struct pace *p, int64_t now_ms, int64_t reply_ms)
 	if (2 * p->recent.count < p->limit.count + 2 * (uint64_t)p->open)
 		/* Just after the window's end, it seems. */
 		p->recent = window_since(&p->sent, now_ms - window * 3 / 2);
-	if (p->state == PACE_FREE || p->run.first_ms >= now_ms - 2 * window)
+	p->young = p->run.first_ms > now_ms - window / 2;
+	if (p->state == PACE_FREE ||
+	    (!p->young && p->run.first_ms >= now_ms - 2 * window))
 		p->recent = p->run;
 	mark_take(&p->recent, p->open);
 	if (p->recent.count == 0) /* all of it awaits its reply */
@@ -212,19 +202,29 @@ rate_until(const struct mark *m, int64_t end_ms)
 	    : (double)m->count * 1000 / (double)(end_ms - m->first_ms);
 }
 
-/* A window that is nearly one of the usual is that one. */
+/* So many at this rate, in the time from the first of them that was seen. */
 static void
-round_up(struct pace_limit *limit)
+shape(struct pace_limit *limit, double rate, int64_t seen_ms, int64_t run_ms)
 {
-	size_t i;
+	int64_t window = limit->window_ms;
 
-	for (i = 0; i < USUAL && limit->count >= COUNT_COARSE; i++) {
-		int64_t window = behind(usual_windows[i]);
-
-		if (limit->window_ms > window * 9 / 10 &&
-		    limit->window_ms < window)
-			limit->window_ms = window;
+	if (limit->count == 0)
+		limit->count = 1;
+	limit->window_ms = rate > 0
+	    ? (int64_t)((double)limit->count * 1000 / rate) + 1
+	    : run_ms;
+	if (limit->window_ms < 1)
+		limit->window_ms = 1;
+	/* The window was right: less in it, which trials can mend. */
+	if (limit->count >= COUNT_DIVIDED && seen_ms >= window * 9 / 10 &&
+	    seen_ms < limit->window_ms) {
+		limit->count = (uint64_t)(rate * (double)seen_ms / 1000);
+		limit->window_ms = seen_ms;
 	}
+	if (limit->count == 0)
+		limit->count = 1;
+	if (limit->window_ms / PROBE_MAX_MS >= (int64_t)limit->count)
+		limit->window_ms = (int64_t)limit->count * PROBE_MAX_MS;
 }
 
 /*
@@ -236,14 +236,19 @@ static void
 measure(struct pace *p, int64_t again_ms)
 {
 	struct pace_limit *limit = &p->limit;
-	double old = rate_of(limit);
+	double old = limit_rate(limit);
 	double rate = rate_until(&p->run, again_ms);
-	double recent = rate_until(&p->recent, again_ms);
+	double recent, longer;
 	struct mark both = p->last;
 	int64_t window = limit->window_ms;
-	int64_t seen = again_ms - p->recent.first_ms;
-	double longer;
+	int64_t seen;
 
+	/* Slower than ever since the last probe: what was taken before it, by
+	 * a bucket that was full, says nothing. */
+	if (p->young && rate < old * decrease)
+		p->recent = p->run;
+	seen = again_ms - p->recent.first_ms;
+	recent = rate_until(&p->recent, again_ms);
 	both.count += p->run.count;
 	longer = p->last.count == 0 ? 0 : rate_until(&both, again_ms);
 	if (recent > rate)
@@ -252,32 +257,15 @@ measure(struct pace *p, int64_t again_ms)
 		rate = longer;
 	if (old == 0) { /* the first burst */
 		limit->count = p->run.count;
-		p->sent.count = 0;
 	} else {
 		if (2 * seen <= 3 * window)
 			limit->count = p->recent.count;
 		if (rate > old * decrease)
 			rate = old * decrease;
 	}
-	if (limit->count == 0)
-		limit->count = 1;
-	limit->window_ms = rate > 0
-	    ? (int64_t)((double)limit->count * 1000 / rate) + 1
-	    : again_ms - p->run.first_ms;
-	if (limit->window_ms < 1)
-		limit->window_ms = 1;
-	/* The window was right: less in it, which trials can mend. */
-	if (limit->count > COUNT_COARSE && seen >= window * 9 / 10 &&
-	    seen < limit->window_ms) {
-		limit->count = (uint64_t)(rate * (double)seen / 1000);
-		limit->window_ms = seen;
-	}
-	if (limit->count == 0)
-		limit->count = 1;
-	if (limit->window_ms / PROBE_MAX_MS >= (int64_t)limit->count)
-		limit->window_ms = (int64_t)limit->count * PROBE_MAX_MS;
+	shape(limit, rate, seen, again_ms - p->run.first_ms);
 	p->refused_rate = old;
-	round_up(limit);
+	limit_round_up(limit);
 }
 
 static void
@@ -285,7 +273,7 @@ resume(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
     unsigned recipients)
 {
 	int64_t sent_ms = ticket.sent_ms;
-	double old = rate_of(&p->limit);
+	double old = limit_rate(&p->limit);
 
 	mark_take(&p->run, recipients);
 	measure(p, sent_ms);
@@ -301,10 +289,12 @@ resume(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
 	p->refused_ms = now_ms;
 	p->changed = p->number;
 	p->step = step_measured;
+	p->shorter = true;
 	make_rarer(p);
-	if (old == 0 || 2 * rate_of(&p->limit) < old) /* a new limit */
+	if (old == 0 || 2 * limit_rate(&p->limit) < old) /* a new limit */
 		p->interval = INTERVAL_FIRST;
 	p->steady = p->calm = 0;
+	p->chance = false;
 }
 
 /* ---- trials: is a little more accepted? ---- */
@@ -317,6 +307,7 @@ settle_for(struct pace *p, struct pace_limit limit, int64_t now_ms)
 	p->state = PACE_KNOWN;
 	p->event = p->changed = p->number;
 	p->refused_ms = now_ms;
+	p->resume_ms = now_ms + limit.window_ms / PAUSE;
 	p->step = step_first;
 	make_rarer(p);
 	p->steady = 0;
@@ -325,26 +316,20 @@ settle_for(struct pace *p, struct pace_limit limit, int64_t now_ms)
 static void
 begin_trial(struct pace *p)
 {
-	double rate = rate_of(&p->limit);
+	double rate = limit_rate(&p->limit);
 	double gap = p->refused_rate / rate - 1;
 	double more = gap > 2 * step_first ? gap / 2 : p->step;
 
-	if (gap > 2 * step_first && more > step_max &&
-	    p->limit.count >= COUNT_COARSE)
+	if (gap > 2 * step_first && more > step_max && limit_is_fine(&p->limit))
 		more = step_max;
 	if (more > 1)
 		more = 1;
 	p->before = p->limit;
-	if (p->limit.count >= COUNT_COARSE) {
-		uint64_t add = (uint64_t)((double)p->limit.count * more);
-
-		p->limit.count += add == 0 ? 1 : add;
-	} else {
-		p->limit.window_ms =
-		    (int64_t)((double)p->limit.window_ms / (1 + more));
-	}
-	if (p->limit.window_ms < 1)
-		p->limit.window_ms = 1;
+	if (!limit_is_fine(&p->limit) ||
+	    (p->shorter && !limit_is_usual(&p->limit)))
+		limit_shorten(&p->limit, more);
+	else
+		limit_add(&p->limit, more);
 	p->state = PACE_TRIAL;
 	p->changed = p->number;
 	p->steady = 0;
@@ -353,24 +338,41 @@ begin_trial(struct pace *p)
 static void
 trial_failed(struct pace *p, int64_t now_ms)
 {
-	p->refused_rate = rate_of(&p->limit);
+	p->refused_rate = limit_rate(&p->limit);
+	p->shorter = !p->shorter;
 	settle_for(p, p->before, now_ms);
 }
 
-/* One refused at a pace that had been accepted for a while. */
+/*
+ * Refused, though as much as this was accepted before: by a bucket that has
+ * run dry, or because a few milliseconds went otherwise than usual.  Not so if
+ * it comes again at once, or if less than the limit was sent: then the limit
+ * is another one.
+ */
+static bool
+is_chance(const struct pace *p, int64_t now_ms)
+{
+	const struct pace_limit *l = &p->limit;
+	uint64_t used;
+
+	if (p->calm >= CALM && p->calm >= CALM_WINDOWS * l->count)
+		return true;
+	used = window_since(&p->sent, now_ms - l->window_ms * 11 / 10).count;
+	return limit_is_likely(l) && 10 * used >= 9 * l->count &&
+	    (!p->chance || 2 * p->calm >= l->count);
+}
+
 static void
 slow_down(struct pace *p, int64_t now_ms)
 {
 	struct pace_limit less = p->limit;
 
-	if (less.count >= COUNT_COARSE)
-		less.count = (uint64_t)((double)less.count * decrease);
-	else
-		less.window_ms =
-		    (int64_t)((double)less.window_ms / decrease) + 1;
-	p->refused_rate = rate_of(&p->limit);
+	if (!limit_is_likely(&less) || p->calm < CALM_WINDOWS * less.count)
+		limit_lower(&less);
+	p->refused_rate = limit_rate(&p->limit);
 	settle_for(p, less, now_ms);
 	p->calm = 0;
+	p->chance = true;
 }
 
 /* The next one at once, but where this is near what was refused: there a
@@ -378,7 +380,7 @@ slow_down(struct pace *p, int64_t now_ms)
 static void
 trial_succeeded(struct pace *p)
 {
-	double rate = rate_of(&p->limit);
+	double rate = limit_rate(&p->limit);
 	bool near = rate * (1 + step_max) > p->refused_rate;
 
 	p->interval = p->refused_rate > 0 && near ? p->interval / 2 : 1;
@@ -419,6 +421,12 @@ forgotten(const struct pace *p, int64_t now_ms)
 	    now_ms - p->refused_ms >= (quiet > FORGET_MS ? quiet : FORGET_MS);
 }
 
+static int64_t
+keep_ms(const struct pace *p)
+{
+	return p->limit.count == 0 ? FREE_KEEP_MS : KEEP * p->limit.window_ms;
+}
+
 int64_t
 pace_wait_ms(const struct pace *p, int64_t now_ms, unsigned recipients)
 {
@@ -457,9 +465,7 @@ pace_sent(struct pace *p, int64_t now_ms, unsigned recipients)
 	p->run.last_ms = now_ms;
 	p->run.count += recipients;
 	p->open += recipients;
-	if (p->state != PACE_FREE)
-		window_add(&p->sent, now_ms, recipients,
-		    KEEP * p->limit.window_ms);
+	window_add(&p->sent, now_ms, recipients, keep_ms(p));
 	if (p->state == PACE_PROBING) {
 		p->probe_out = true;
 		p->probe_ms = now_ms;
@@ -467,11 +473,35 @@ pace_sent(struct pace *p, int64_t now_ms, unsigned recipients)
 	return (struct pace_ticket){ ++p->number, now_ms };
 }
 
+/*
+ * When the relayhost counted it, as far as can be told: a message that waited
+ * behind others there was counted later than it was sent, by as much as its
+ * reply took longer than others' do.  Without this the end of a burst would
+ * be thought of as earlier than it was, and the next burst be refused.
+ */
+static void
+stamp(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
+    unsigned recipients)
+{
+	double took = (double)(now_ms - ticket.sent_ms);
+	int64_t late;
+
+	if (p->latency_ms == 0 || took < p->latency_ms)
+		p->latency_ms = took;
+	else /* the way may have become longer */
+		p->latency_ms += (took - p->latency_ms) / 256;
+	late = (int64_t)(took - p->latency_ms);
+	if (late > 0)
+		window_move(&p->sent, ticket.sent_ms, ticket.sent_ms + late,
+		    recipients, keep_ms(p));
+}
+
 void
 pace_accepted(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
     unsigned recipients)
 {
 	p->open -= recipients;
+	stamp(p, ticket, now_ms, recipients);
 	if (p->state == PACE_FREE)
 		return;
 	p->accepted_ms = now_ms;
@@ -509,8 +539,7 @@ pace_throttled(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
 		return;
 	switch (p->state) {
 	case PACE_KNOWN:
-		if (p->calm >= CALM &&
-		    p->calm >= CALM_WINDOWS * p->limit.count) {
+		if (is_chance(p, now_ms)) {
 			slow_down(p, now_ms);
 			break;
 		}
@@ -552,7 +581,7 @@ pace_dropped(struct pace *p, struct pace_ticket ticket, int64_t now_ms,
 void
 pace_status(const struct pace *p, int64_t now_ms, struct pace_status *status)
 {
-	double rate = forgotten(p, now_ms) ? 0 : rate_of(&p->limit);
+	double rate = forgotten(p, now_ms) ? 0 : limit_rate(&p->limit);
 
 	if (p->ceiling > 0 && (rate == 0 || rate > p->ceiling))
 		rate = p->ceiling;
@@ -561,41 +590,4 @@ pace_status(const struct pace *p, int64_t now_ms, struct pace_status *status)
 		.probing = p->state == PACE_PROBING,
 		.throttled = p->throttled,
 		.used_today = quota_used(&p->quota, now_ms) };
-}
-
-/* ---- connections ---- */
-
-unsigned
-pace_links_allowed(const struct pace_links *l, int64_t now_ms,
-    unsigned configured)
-{
-	unsigned allowed = l->limit + (now_ms >= l->again_ms);
-
-	return l->limit == 0 || allowed > configured ? configured : allowed;
-}
-
-void
-pace_links_refused(struct pace_links *l, int64_t now_ms, unsigned open)
-{
-	unsigned accepted = open > 1 ? open - 1 : 1;
-
-	/* The trial of one more, or something new? */
-	if (l->limit > 0 && accepted == l->limit && l->wait_ms > 0)
-		l->wait_ms *= 2;
-	else
-		l->wait_ms = LINKS_WAIT_MS;
-	if (l->wait_ms > LINKS_WAIT_MAX_MS)
-		l->wait_ms = LINKS_WAIT_MAX_MS;
-	l->limit = accepted;
-	l->again_ms = now_ms + l->wait_ms;
-}
-
-void
-pace_links_ready(struct pace_links *l, int64_t now_ms, unsigned open)
-{
-	if (l->limit == 0 || open <= l->limit)
-		return;
-	l->limit = open;
-	l->wait_ms = LINKS_WAIT_MS;
-	l->again_ms = now_ms + l->wait_ms;
 }

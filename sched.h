@@ -1,6 +1,7 @@
 /*
  * The scheduler's inside: between due.c, age.c, settle.c, quota.c, window.c,
- * pace.c, throttle.c, pool.c, backlog.c, dispatch.c, sched.c and flush.c only.
+ * limit.c, pace.c, pace_links.c, throttle.c, pool.c, backlog.c, dispatch.c,
+ * sched.c and flush.c only.
  */
 #ifndef SCHED_H
 #define SCHED_H
@@ -164,19 +165,44 @@ void window_add(struct window *w, int64_t now_ms, unsigned recipients,
     int64_t keep_ms);
 /* What was sent at sent_ms has not counted. */
 void window_give_back(struct window *w, int64_t sent_ms, unsigned recipients);
+/* What was sent at sent_ms has counted at counted_ms, which is later. */
+void window_move(struct window *w, int64_t sent_ms, int64_t counted_ms,
+    unsigned recipients, int64_t keep_ms);
 struct mark window_since(const struct window *w, int64_t after_ms);
 /* Until at most keep recipients were sent in the last length_ms. */
 int64_t window_wait_ms(const struct window *w, int64_t now_ms,
     int64_t length_ms, uint64_t keep);
 void mark_take(struct mark *m, unsigned recipients); /* not below 0 */
 
-/* ---- pace.c: how fast a relay may be sent to ---- */
+/* ---- limit.c: what relayhosts allow ---- */
 
 /* At most so many recipients in any time so long. */
 struct pace_limit {
 	uint64_t count; /* 0: no limit */
 	int64_t window_ms;
 };
+
+double limit_rate(const struct pace_limit *l); /* recipients a second */
+/* So many that one more is little. */
+bool limit_is_fine(const struct pace_limit *l);
+/* A window, and a little more because clocks differ. */
+int64_t limit_behind(int64_t window_ms);
+/* The same of the windows by which most limits are set, shortest first. */
+enum { USUAL_WINDOWS = 5 };
+int64_t limit_usual_ms(unsigned i);
+/* It is one of them, or up to a fifteenth longer. */
+bool limit_is_likely(const struct pace_limit *l);
+bool limit_is_usual(const struct pace_limit *l);
+/* A window that is nearly one of the usual is that one. */
+void limit_round_up(struct pace_limit *l);
+/* By the smallest step that makes a difference. */
+void limit_lower(struct pace_limit *l);
+/* Raise it, by this part of it: one more at least; a shorter window, yet not
+ * past one of the usual, which is the likeliest. */
+void limit_add(struct pace_limit *l, double more);
+void limit_shorten(struct pace_limit *l, double more);
+
+/* ---- pace.c: how fast a relay may be sent to ---- */
 
 enum pace_state {
 	PACE_FREE,    /* never throttled, or long ago */
@@ -196,6 +222,7 @@ struct pace {
 	struct pace_limit before; /* PACE_TRIAL: what it falls back to */
 	double refused_rate;      /* the lowest known to be too fast; 0: none */
 	double step;              /* of the next trial */
+	bool shorter;             /* ... is a shorter window, not more in it */
 	uint64_t interval;        /* accepted recipients between two trials */
 	uint64_t steady;          /* so many of them since it changed */
 	uint64_t calm;            /* the same since the last event */
@@ -203,13 +230,17 @@ struct pace {
 	uint64_t changed;         /* the last one under another limit */
 	uint64_t event;     /* the last one sent before it was throttled */
 	int64_t refused_ms; /* when that was */
+	int64_t resume_ms;  /* PACE_KNOWN: nothing is sent before */
+	bool chance;        /* ... and it was no more than that */
 	unsigned odd;       /* refused at any pace, so many times in a row */
 	struct pace_limit odd_limit; /* before these */
 
 	struct window sent; /* refusals taken out */
+	double latency_ms;  /* the shortest from a message to its reply */
 	struct mark run;    /* all since the last probe accepted */
 	struct mark last;   /* the run before, if under a limit */
 	struct mark recent; /* PACE_PROBING: in the limit's last window */
+	bool young;         /* PACE_PROBING: the run had just begun */
 
 	int64_t probe_ms;    /* PACE_PROBING: when, or when it was sent */
 	int64_t delay_ms;    /* to the next */
@@ -250,7 +281,9 @@ struct pace_status {
 void pace_status(const struct pace *p, int64_t now_ms,
     struct pace_status *status);
 
-/* How many connections a relayhost takes; all zero: as many as configured. */
+/* ---- pace_links.c: how many connections a relayhost takes ---- */
+
+/* All zero: as many as configured. */
 struct pace_links {
 	unsigned limit;   /* 0: none found */
 	int64_t again_ms; /* when one more is tried */

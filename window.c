@@ -38,15 +38,50 @@ mark_take(struct mark *m, unsigned recipients)
 	m->count -= recipients < m->count ? recipients : m->count;
 }
 
+/* So many marks begin no later than at_ms. */
+static unsigned
+marks_until(const struct window *w, int64_t at_ms)
+{
+	unsigned n = w->count;
+
+	while (n > 0 && w->mark[mark_index(w, n - 1)].first_ms > at_ms)
+		n--;
+	return n;
+}
+
 void
 window_give_back(struct window *w, int64_t sent_ms, unsigned recipients)
 {
-	unsigned i = w->count;
+	unsigned n = marks_until(w, sent_ms);
 
-	while (i > 0 && w->mark[mark_index(w, i - 1)].first_ms > sent_ms)
-		i--;
-	if (i > 0)
-		mark_take(&w->mark[mark_index(w, i - 1)], recipients);
+	if (n > 0)
+		mark_take(&w->mark[mark_index(w, n - 1)], recipients);
+}
+
+void
+window_move(struct window *w, int64_t sent_ms, int64_t counted_ms,
+    unsigned recipients, int64_t keep_ms)
+{
+	unsigned from = marks_until(w, sent_ms), to, i;
+	struct mark *m;
+
+	if (from == 0) /* forgotten already */
+		return;
+	mark_take(&w->mark[mark_index(w, from - 1)], recipients);
+	to = marks_until(w, counted_ms);
+	m = &w->mark[mark_index(w, to - 1)];
+	if (w->count < WINDOW_MARKS &&
+	    counted_ms - m->first_ms > keep_ms / WINDOW_MARKS) {
+		for (i = w->count++; i > to; i--)
+			w->mark[mark_index(w, i)] =
+			    w->mark[mark_index(w, i - 1)];
+		w->mark[mark_index(w, to)] =
+		    (struct mark){ counted_ms, counted_ms, recipients };
+		return;
+	}
+	m->count += recipients;
+	if (m->last_ms < counted_ms)
+		m->last_ms = counted_ms;
 }
 
 /* How many of a mark are later than a moment: they were sent evenly. */

@@ -18,7 +18,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     rewrite.h=rewrite,rewrite_header spool.h=envelope,spool,diagnosis,sync,queue,commit,keep,entry,move,walk,history
     crash.h=crash,relayd history.h=history,settle,sched,relayctl_history
     setup.h=setup,trust wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
-    sched.h=due,age,settle,quota,window,pace,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
+    sched.h=due,age,settle,quota,window,limit,pace,pace_links,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
     notice.h=notice,ration,bounce http.h=http,metrics metrics.h=metrics,verbs,startup
     session.h=reply,dialogue,session control.h=client,operate,verbs,control
     report.h=report_text,report_pace,report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd confine.h=filter,confine,startup,relayd

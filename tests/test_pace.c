@@ -487,6 +487,96 @@ refusals_of_one_burst_are_one_event(void **state)
 	assert_int_equal(pace.limit.window_ms, 75);
 }
 
+/* Brought to "14 in 1010 ms", which three full windows have proved. */
+static int64_t
+prove_a_limit(struct pace *p)
+{
+	struct pace_ticket ticket[16];
+	int64_t now = 1000;
+	unsigned i, windows;
+
+	*p = (struct pace){ .state = PACE_KNOWN,
+		.limit = { 14, 1010 },
+		.interval = 1000 };
+	for (windows = 0; windows < 3; windows++, now += 1010)
+		for (i = 0; i < 14; i++) {
+			assert_int_equal(pace_wait_ms(p, now, 1), 0);
+			ticket[i] = pace_sent(p, now, 1);
+			pace_accepted(p, ticket[i], now, 1);
+		}
+	return now;
+}
+
+/* A few milliseconds went otherwise than usual: that costs a pause and a
+ * scout, and if it happens again a little of the window, but no probes. */
+static void
+a_refusal_by_chance_leaves_the_limit(void **state)
+{
+	struct pace pace;
+	int64_t now = prove_a_limit(&pace);
+	struct pace_ticket ticket = pace_sent(&pace, now, 1);
+	unsigned i;
+
+	(void)state;
+	pace_throttled(&pace, ticket, now + 2, 1);
+	assert_int_equal(pace.state, PACE_KNOWN);
+	assert_int_equal(pace.limit.count, 14);
+	assert_int_equal(pace.limit.window_ms, 1010);
+	assert_int_equal(pace_wait_ms(&pace, now + 2, 1), 63);
+	now += 65;
+	ticket = pace_sent(&pace, now, 1);
+	assert_true(pace_wait_ms(&pace, now, 1) == INT64_MAX); /* a scout */
+	pace_accepted(&pace, ticket, now + 1, 1);
+	assert_int_equal(pace_wait_ms(&pace, now + 5, 1), 0);
+	for (i = 1; i < 14; i++) {
+		ticket = pace_sent(&pace, now, 1);
+		pace_accepted(&pace, ticket, now, 1);
+	}
+	now += 1010;
+	ticket = pace_sent(&pace, now, 1);
+	pace_throttled(&pace, ticket, now + 2, 1);
+	assert_int_equal(pace.state, PACE_KNOWN);
+	assert_int_equal(pace.limit.count, 14);
+	assert_int_equal(pace.limit.window_ms, 1030);
+}
+
+static void
+refused_again_at_once_is_not_chance(void **state)
+{
+	struct pace pace;
+	int64_t now = prove_a_limit(&pace);
+	struct pace_ticket ticket = pace_sent(&pace, now, 1);
+
+	(void)state;
+	pace_throttled(&pace, ticket, now + 2, 1);
+	ticket = pace_sent(&pace, now + 65, 1);
+	pace_throttled(&pace, ticket, now + 67, 1);
+	assert_int_equal(pace.state, PACE_PROBING);
+}
+
+/* The last of a burst waited for 60 ms behind the others there: so much later
+ * the last of the next one may follow. */
+static void
+the_relayhost_counts_when_it_comes_to_it(void **state)
+{
+	struct pace pace = { .state = PACE_KNOWN,
+		.limit = { 4, 1010 },
+		.interval = 1000 };
+	struct pace_ticket ticket[4];
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		ticket[i] = pace_sent(&pace, 1000, 1);
+		if (i == 0) /* the scout */
+			pace_accepted(&pace, ticket[i], 1010, 1);
+	}
+	for (i = 1; i < 4; i++)
+		pace_accepted(&pace, ticket[i], 1010 + i * 20, 1);
+	pace_accepted(&pace, pace_sent(&pace, 2010, 1), 2020, 1);
+	assert_in_range(pace_wait_ms(&pace, 2020, 3), 48, 50);
+}
+
 /* A probe that ended otherwise says nothing: there is another one. */
 static void
 a_probe_that_is_lost_is_repeated(void **state)
@@ -643,6 +733,9 @@ main(void)
 		cmocka_unit_test(below_a_ceiling_it_still_adapts),
 		cmocka_unit_test(the_daily_quota_makes_wait),
 		cmocka_unit_test(refusals_of_one_burst_are_one_event),
+		cmocka_unit_test(a_refusal_by_chance_leaves_the_limit),
+		cmocka_unit_test(refused_again_at_once_is_not_chance),
+		cmocka_unit_test(the_relayhost_counts_when_it_comes_to_it),
 		cmocka_unit_test(a_probe_that_is_lost_is_repeated),
 		cmocka_unit_test(a_message_to_many_is_not_starved),
 		cmocka_unit_test(a_limit_is_forgotten_after_an_hour),

@@ -33,6 +33,7 @@ struct scene {
 	unsigned messages_a_link; /* 0: any number; then 421 */
 	unsigned window;          /* messages in flight on a link */
 	int64_t latency_ms;       /* from a message to its reply */
+	unsigned work_ms;         /* at most, on each: one after the other */
 	int64_t settled_ms;       /* refusals from here on are counted apart */
 	int64_t apart_ms;         /* from one that is handed over to the next */
 };
@@ -60,9 +61,10 @@ static struct {
 	unsigned opened, most_open;
 	int64_t now_ms;
 	int64_t arrival_ms; /* of the last message */
-	unsigned to_come;   /* messages that programs still hand over ... */
-	int64_t comes_ms;   /* ... the next one then */
-	int64_t last_ms;    /* the last one that was taken was sent */
+	uint32_t chance;
+	unsigned to_come; /* messages that programs still hand over ... */
+	int64_t comes_ms; /* ... the next one then */
+	int64_t last_ms;  /* the last one that was taken was sent */
 	unsigned tried, taken, refused, tried_late, refused_late;
 	bool flip;
 	bool attempts; /* one of its own was counted */
@@ -138,6 +140,10 @@ send_one(struct relay_link *link, struct delivery *d)
 
 	if (world.arrival_ms < world.now_ms + world.scene.latency_ms / 2)
 		world.arrival_ms = world.now_ms + world.scene.latency_ms / 2;
+	world.chance = world.chance * 1664525u + 1013904223u;
+	if (world.scene.work_ms > 0)
+		world.arrival_ms +=
+		    (world.chance >> 8) % (world.scene.work_ms + 1);
 	*f = (struct flight){ d, answer(link),
 		world.arrival_ms + world.scene.latency_ms / 2 };
 	world.tried++;
@@ -529,6 +535,18 @@ static const struct row {
 	{ "14/s, handed over one by one, fast",
 	    { { SLIDING, 14, 1000, 0 }, ses, .window = 16, .latency_ms = 1,
 		.settled_ms = 5000, .apart_ms = 5 },
+	    2 },
+	{ "14/s, up to 10 ms' work on each",
+	    { { SLIDING, 14, 1000, 0 }, ses, .window = 16, .latency_ms = 2,
+		.work_ms = 10, .settled_ms = 5000 },
+	    2 },
+	{ "14/s, up to 40 ms' work on each",
+	    { { SLIDING, 14, 1000, 0 }, ses, .window = 16, .latency_ms = 50,
+		.work_ms = 40, .settled_ms = 5000 },
+	    2 },
+	{ "14/s, up to 10 ms' work on each, handed over one by one",
+	    { { SLIDING, 14, 1000, 0 }, ses, .window = 16, .latency_ms = 2,
+		.work_ms = 10, .settled_ms = 5000, .apart_ms = 4 },
 	    2 },
 	{ "14/s, fixed",
 	    { { FIXED, 14, 1000, 300 }, ses, .window = 16, .latency_ms = 50,

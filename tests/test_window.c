@@ -64,6 +64,35 @@ what_is_given_back_does_not_count(void **state)
 	assert_int_equal(window_since(&w, 0).count, 3);
 }
 
+/* As if it had been sent at the later time; what is forgotten stays so. */
+static void
+what_counted_later_is_moved(void **state)
+{
+	struct window w = { .count = 0 };
+	int64_t sent, now;
+
+	(void)state;
+	window_add(&w, 1000, 10, 6400);
+	window_add(&w, 1500, 1, 6400);
+	window_move(&w, 1000, 1200, 3, 6400); /* between the two */
+	window_move(&w, 1000, 1250, 2, 6400); /* within one mark */
+	assert_int_equal(window_since(&w, 999).count, 11);
+	assert_int_equal(window_since(&w, 1000).count, 6);
+	assert_int_equal(window_since(&w, 1260).count, 1);
+	assert_int_equal(window_wait_ms(&w, 1500, 1000, 1), 750);
+	window_move(&w, 900, 1600, 1, 6400);
+	assert_int_equal(window_since(&w, 0).count, 11);
+	for (sent = 2000; sent < 9000; sent += 101) /* all marks are used */
+		window_add(&w, sent, 1, 6400);
+	now = sent - 101;
+	assert_int_equal(w.count, WINDOW_MARKS);
+	for (sent = now - 1010; sent <= now; sent += 101)
+		window_move(&w, sent, sent + 50, 1, 6400);
+	assert_int_equal(w.count, WINDOW_MARKS);
+	assert_int_equal(window_since(&w, now).count, 1);
+	assert_int_equal(window_since(&w, now - 1010).count, 11);
+}
+
 int
 main(void)
 {
@@ -71,6 +100,7 @@ main(void)
 		cmocka_unit_test(a_burst_leaves_at_once),
 		cmocka_unit_test(many_are_counted_in_bounded_memory),
 		cmocka_unit_test(what_is_given_back_does_not_count),
+		cmocka_unit_test(what_counted_later_is_moved),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
