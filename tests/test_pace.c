@@ -518,6 +518,8 @@ a_refusal_by_chance_leaves_the_limit(void **state)
 	unsigned i;
 
 	(void)state;
+	pace_accepted(&pace, ticket, now, 1);
+	ticket = pace_sent(&pace, now, 1);
 	pace_throttled(&pace, ticket, now + 2, 1);
 	assert_int_equal(pace.state, PACE_KNOWN);
 	assert_int_equal(pace.limit.count, 14);
@@ -528,7 +530,7 @@ a_refusal_by_chance_leaves_the_limit(void **state)
 	assert_true(pace_wait_ms(&pace, now, 1) == INT64_MAX); /* a scout */
 	pace_accepted(&pace, ticket, now + 1, 1);
 	assert_int_equal(pace_wait_ms(&pace, now + 5, 1), 0);
-	for (i = 1; i < 14; i++) {
+	for (i = 2; i < 14; i++) {
 		ticket = pace_sent(&pace, now, 1);
 		pace_accepted(&pace, ticket, now, 1);
 	}
