@@ -105,6 +105,8 @@ class Story:
                  self.submit("later", "x", "y", "z")]
         for name in names:
             self.wait(name, "to=<later.*status=deferred")
+        # A flush is for those that wait: the last one is sent in parts.
+        self.wait(names[2], "to=<z.*status=sent")
         self.control("flush")
         for name in names:
             self.daemon.wait_log(f"{name}: to=<later.*status=deferred", 2)
