@@ -21,6 +21,20 @@ assert_limit(struct pace_limit got, struct pace_limit want)
 }
 
 static void
+assert_steps(const struct step *rows, size_t count,
+    void (*change)(struct pace_limit *))
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		struct pace_limit limit = rows[i].from;
+
+		change(&limit);
+		assert_limit(limit, rows[i].to);
+	}
+}
+
+static void
 nearly_a_usual_window_is_one(void **state)
 {
 	static const struct step rows[] = {
@@ -29,15 +43,9 @@ nearly_a_usual_window_is_one(void **state)
 		{ { 30, 57000 }, { 30, 60600 } },
 		{ { 3, 999 }, { 3, 999 } }, /* a bucket, rather */
 	};
-	size_t i;
 
 	(void)state;
-	for (i = 0; i < COUNT(rows); i++) {
-		struct pace_limit limit = rows[i].from;
-
-		limit_round_up(&limit);
-		assert_limit(limit, rows[i].to);
-	}
+	assert_steps(rows, COUNT(rows), limit_round_up);
 }
 
 /* Chance first, then the count. */
@@ -55,13 +63,16 @@ it_is_lowered_by_little(void **state)
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < COUNT(rows); i++) {
-		struct pace_limit limit = rows[i].from;
+	assert_steps(rows, COUNT(rows), limit_lower);
+	for (i = 0; i < COUNT(rows); i++)
+		assert_true(
+		    limit_rate(&rows[i].to) < limit_rate(&rows[i].from));
+}
 
-		limit_lower(&limit);
-		assert_limit(limit, rows[i].to);
-		assert_true(limit_rate(&limit) < limit_rate(&rows[i].from));
-	}
+static void
+shorten_by_an_eighth(struct pace_limit *l)
+{
+	limit_shorten(l, 0.125);
 }
 
 static void
@@ -74,15 +85,9 @@ a_shorter_window_does_not_pass_a_usual_one(void **state)
 		{ { 2, 1100 }, { 2, 977 } },
 		{ { 1, 1 }, { 1, 1 } },
 	};
-	size_t i;
 
 	(void)state;
-	for (i = 0; i < COUNT(rows); i++) {
-		struct pace_limit limit = rows[i].from;
-
-		limit_shorten(&limit, 0.125);
-		assert_limit(limit, rows[i].to);
-	}
+	assert_steps(rows, COUNT(rows), shorten_by_an_eighth);
 }
 
 static void
