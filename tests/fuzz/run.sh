@@ -6,6 +6,7 @@
 # usage: tests/fuzz/run.sh DIRECTORY NAME ...
 #   FUZZ_RUNS     so many executions each (a million)
 #   FUZZ_SECONDS  or so long, instead
+#   FUZZ_SEED     the same ones again each time
 set -eu
 
 # A short memory of what was freed, and none of by whom, is as good and faster by
@@ -28,8 +29,9 @@ fuzz() {
 	mkdir -p "$corpus"
 	set -- -runs="${FUZZ_RUNS:-1000000}"
 	[ -z "${FUZZ_SECONDS:-}" ] || set -- -max_total_time="$FUZZ_SECONDS"
+	[ -z "${FUZZ_SEED:-}" ] || set -- "$@" -seed="$FUZZ_SEED"
 	begun=$(date +%s)
-	"$objects/tests/fuzz/fuzz_$name" "$@" -max_len=512 -timeout=5 \
+	"$objects/tests/fuzz/fuzz_$name" "$@" -max_len=512 -timeout=20 \
 	    -rss_limit_mb=1024 -print_final_stats=1 \
 	    -dict="tests/fuzz/$name.dict" \
 	    -artifact_prefix="$objects/found/$name-" \
