@@ -331,6 +331,12 @@ add_token(struct buf *out, struct span s, size_t at)
 	return end;
 }
 
+static bool
+is_line_end(char c)
+{
+	return c == '\r' || c == '\n';
+}
+
 /* False: it can't be read, or an address in it has other than ASCII. */
 static bool
 addresses_are_ascii(struct span value)
@@ -348,12 +354,16 @@ addresses_are_ascii(struct span value)
 static bool
 add_addresses(struct buf *out, struct span value)
 {
-	size_t at = 0, begin = out->len;
+	size_t at = 0, begin = out->len, end = value.len;
 
 	if (!addresses_are_ascii(value))
 		return false;
-	while (at < value.len)
-		at = add_token(out, value, at);
+	/* A quoted string without an end does not take that of the line. */
+	while (end > 0 && is_line_end(value.data[end - 1]))
+		end--;
+	while (at < end)
+		at = add_token(out, span_first(value, end), at);
+	buf_add(out, span_from(value, end));
 	return span_is_ascii(span_from(buf_span(out), begin));
 }
 

@@ -104,6 +104,9 @@ names_and_comments_become_encoded_words(void **state)
 		    "Resent-To: =?utf-8?Q?all_Zo=C3=AB?= : a@b, c@d;\r\n" },
 		{ "Reply-To: a@b,\r\n\tZoe Zo\xc3\xab <c@d>\r\n",
 		    "Reply-To: a@b,\r\n\t=?utf-8?Q?Zoe_Zo=C3=AB?= <c@d>\r\n" },
+		/* A quote without an end takes no line's end. */
+		{ "From:[\xff\"]:;\"\"\r\nTo: c@d\r\n",
+		    "From: =?unknown-8bit?B?W/9dOjs=?=\r\nTo: c@d\r\n" },
 	};
 
 	(void)state;
