@@ -331,12 +331,6 @@ add_token(struct buf *out, struct span s, size_t at)
 	return end;
 }
 
-static bool
-is_line_end(char c)
-{
-	return c == '\r' || c == '\n';
-}
-
 /* False: it can't be read, or an address in it has other than ASCII. */
 static bool
 addresses_are_ascii(struct span value)
@@ -359,7 +353,7 @@ add_addresses(struct buf *out, struct span value)
 	if (!addresses_are_ascii(value))
 		return false;
 	/* A quoted string without an end does not take that of the line. */
-	while (end > 0 && is_line_end(value.data[end - 1]))
+	while (end > 0 && is_blank(value.data[end - 1]))
 		end--;
 	while (at < end)
 		at = add_token(out, span_first(value, end), at);
