@@ -136,4 +136,25 @@ make_canonical(struct span text, struct buf *out)
 	smtp_decode_end(&d, out);
 }
 
+/* A file and the one that it may include; their numbers stay the same, so that
+ * inputs can name them. */
+enum { MAIN_FILE = 300, INCLUDED_FILE };
+
+#define FUZZ_MAIN     "/proc/self/fd/300"
+#define FUZZ_INCLUDED "/proc/self/fd/301"
+
+/* Made once; false: they are there. */
+static inline bool
+make_memory_files(void)
+{
+	static bool made;
+
+	if (made)
+		return false;
+	made = true;
+	make_memory_file(MAIN_FILE);
+	make_memory_file(INCLUDED_FILE);
+	return true;
+}
+
 #endif

@@ -11,22 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Numbers that stay the same, so that inputs can name them. */
-enum { MAIN_FILE = 300, INCLUDED_FILE };
-
-#define FUZZ_MAIN     "/proc/self/fd/300"
-#define FUZZ_INCLUDED "/proc/self/fd/301"
-
 static void
 make_files(void)
 {
-	static bool made;
-
-	if (made)
+	if (!make_memory_files())
 		return;
-	made = true;
-	make_memory_file(MAIN_FILE);
-	make_memory_file(INCLUDED_FILE);
 	(void)setenv("FUZZ_HOST", "h.example", 1);
 	(void)setenv("FUZZ_LINES", "a\nb = \"c\"", 1);
 	(void)setenv("CREDENTIALS_DIRECTORY", "/nowhere", 1);

@@ -10,23 +10,6 @@
 
 #include <stdlib.h>
 
-/* Numbers that stay the same, so that inputs can name them. */
-enum { MAIN_FILE = 300, INCLUDED_FILE };
-
-#define FUZZ_MAIN "/proc/self/fd/300"
-
-static void
-make_files(void)
-{
-	static bool made;
-
-	if (made)
-		return;
-	made = true;
-	make_memory_file(MAIN_FILE);
-	make_memory_file(INCLUDED_FILE);
-}
-
 static const char *
 fill(struct span text)
 {
@@ -77,7 +60,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		strings_add(&values, line);
 	if (values.count == 0)
 		strings_add(&values, line);
-	make_files();
+	(void)make_memory_files();
 	(void)cut_file(&in, &included);
 	fill_memory_file(INCLUDED_FILE, included, 0600);
 	if (config_edit(fill(in), key, &values, &text, &error) == 0) {
