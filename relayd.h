@@ -394,6 +394,7 @@ struct entry {
 	const char *no_report;	/* why its sender gets none; not stored */
 	/* queue.c's own: */
 	struct queue *queue;
+	enum queue_place place;
 	int fd;
 	uint64_t content_at, read_at, notes_at;
 	uint32_t crc, crc_wanted;
@@ -401,11 +402,10 @@ struct entry {
 	bool unsynced;		/* marks that are not on stable storage yet */
 };
 
-/* Open a queued message to send it: moves it to cur/.  NULL: ENOENT it is
- * gone; EBADMSG it is damaged and now in failed/ (logged); else: later. */
+/* Open a queued message to send it; a new one stays so until it is deferred.
+ * NULL: ENOENT gone; EBADMSG damaged, now in failed/ (logged); else: later. */
 struct entry *queue_take(struct queue *q, queue_id id);
-/* Open a message for reading only, and tell where it is.  Errors as above, but
- * a damaged one stays where it is. */
+/* Only for reading, and tell where it is; a damaged one stays there. */
 struct entry *queue_look(struct queue *q, queue_id id, enum queue_place *place);
 /* Content in order.  0 at the end; -1 EBADMSG when the checksum of the whole
  * is wrong, before the last piece is handed out. */
