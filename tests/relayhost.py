@@ -414,7 +414,7 @@ class Session:
         user = name.replace("=2C", ",").replace("=3D", "=").encode()
         password = self.host.password_of(user)
         if how == "other nonce":
-            nonce = "x" + nonce[1:]
+            nonce = nonce[::-1]
         if how == "iterations":
             iterations = 10 ** 9
         nonce, salt = nonce + "%hvYDpWUa2RaTCAfuxFIlj)", os.urandom(16)
