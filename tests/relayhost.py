@@ -48,6 +48,7 @@ class Authority:
         self.ca_file = self.directory / "ca.pem"
         self._request("ca", "relayd test authority", "-x509", "-days", "3650")
         self._contexts = {}
+        self._making = threading.Lock()    # for sessions that begin at once
 
     def _openssl(self, *arguments):
         subprocess.run(("openssl", *arguments), check=True,
@@ -110,21 +111,25 @@ class Authority:
 
         clients: those that show a certificate of ours are known by it.
         """
-        if (kind, clients) not in self._contexts:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(
-                *self.certificate("good" if kind == "old" else kind))
-            if kind == "old":
-                context.set_ciphers("DEFAULT@SECLEVEL=0")
-                with warnings.catch_warnings():     # it is old indeed
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    context.minimum_version = ssl.TLSVersion.TLSv1
-                    context.maximum_version = ssl.TLSVersion.TLSv1
-            if clients:
-                context.load_verify_locations(self.ca_file)
-                context.verify_mode = ssl.CERT_OPTIONAL
-            self._contexts[kind, clients] = context
-        return self._contexts[kind, clients]
+        with self._making:
+            if (kind, clients) not in self._contexts:
+                self._contexts[kind, clients] = self._context(kind, clients)
+            return self._contexts[kind, clients]
+
+    def _context(self, kind, clients):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(
+            *self.certificate("good" if kind == "old" else kind))
+        if kind == "old":
+            context.set_ciphers("DEFAULT@SECLEVEL=0")
+            with warnings.catch_warnings():     # it is old indeed
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.minimum_version = ssl.TLSVersion.TLSv1
+                context.maximum_version = ssl.TLSVersion.TLSv1
+        if clients:
+            context.load_verify_locations(self.ca_file)
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context
 
 
 @dataclasses.dataclass
@@ -279,7 +284,8 @@ class Session:
     def __init__(self, host, sock, number):
         self.host, self.number = host, number
         self.address = sock.getpeername()
-        self.channel = Channel(sock, host.far_away)
+        self.channel = Channel(sock, lambda: host.far_away(self))
+        self.round_trips = host.round_trips
         self.commands = []
         self.user = ""
         self.closed = threading.Event()
@@ -564,7 +570,8 @@ class Relayhost:
         self.answered = 0   # messages whose reply has been sent
         self.stalls = 0     # sessions that a fault has stalled
         self.latency = 0    # seconds of a round trip
-        self.round_trips = 0    # so far, of that latency
+        self.round_trips = 0    # so far; those of several sessions at once
+                                # count once
         self._open, self._number = set(), 0
         self._changed = threading.Condition()
         self._listener = None
@@ -699,13 +706,16 @@ class Relayhost:
             self.messages.append(message)
             self._changed.notify_all()
 
-    def far_away(self):
-        """A reply and what follows it are on their way."""
+    def far_away(self, session):
+        """A reply and what follows it are on their way.  A session that had
+        nothing to do for a while has not saved time by that."""
         if self.latency:
             # Nothing is waited for here.
             threading.Event().wait(self.latency)
             with self._changed:
-                self.round_trips += 1
+                session.round_trips = max(session.round_trips + 1,
+                                          self.round_trips)
+                self.round_trips = session.round_trips
 
     def answer_sent(self):
         with self._changed:
