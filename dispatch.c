@@ -245,10 +245,13 @@ static void
 ready(void *arg, struct relay_link *link)
 {
 	struct pool *p = arg;
+	size_t i;
 
 	(void)snprintf(p->tls, sizeof(p->tls), "%s", relay_tls(link));
 	pace_links_ready(&p->throttle->links, loop_now(p->sched->loop).mono_ms,
 	    (unsigned)p->link_count);
+	for (i = 0; i < p->link_count; i++)
+		relay_match(link, p->link[i]);
 	if (p->fault.kind < FAULT_SHUTDOWN)
 		recover(p); /* setting up is what had failed */
 	else

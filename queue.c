@@ -8,10 +8,9 @@
  *   tmp new cur failed  meaning                          at start-up
  *    -   -   -    -     no such message
  *    +   -   -    -     being received, nobody was told   removed
- *    -   +   -    -     accepted, perhaps being sent (or, to be tried now; an
- *                       when not complete, written at     incomplete one: failed/
- *                       the moment of a crash)
- *    -   -   +    -     deferred                          tried when it is due
+ *    -   +   -    -     accepted (or, when not complete,  to be tried now; an
+ *                       written at the moment of a crash) incomplete one: failed/
+ *    -   -   +    -     tried before                      tried when it is due
  *    -   -   -    +     given up, kept for the operator   left alone
  *
  * hold/ is as failed/.  Accepting: the file is written under tmp/ and renamed
@@ -20,8 +19,8 @@
  * of two; it is safe as an incomplete file proves itself incomplete.
  *
  * Order decides what a crash can do: a delivery is marked at once, the report
- * to the sender is durable, or failed/ has the entry, before the queue loses it,
- * and the removal comes last.  So a crash can repeat the deliveries and reports of
+ * to the sender is durable, or failed/ has the entry, before cur/ loses it, and
+ * the removal comes last.  So a crash can repeat the deliveries and reports of
  * the last second, and lose none.
  */
 #include "spool.h"

@@ -667,6 +667,13 @@ relay_ready(const struct relay_link *l)
 	return l->state == READY;
 }
 
+void
+relay_match(struct relay_link *l, const struct relay_link *other)
+{
+	if (l->pipeline.window < other->pipeline.window)
+		l->pipeline.window = other->pipeline.window;
+}
+
 const char *
 relay_peer(const struct relay_link *l)
 {

@@ -394,7 +394,6 @@ struct entry {
 	const char *no_report;	/* why its sender gets none; not stored */
 	/* queue.c's own: */
 	struct queue *queue;
-	enum queue_place place;
 	int fd;
 	uint64_t content_at, read_at, notes_at;
 	uint32_t crc, crc_wanted;
@@ -402,10 +401,11 @@ struct entry {
 	bool unsynced;		/* marks that are not on stable storage yet */
 };
 
-/* Open a queued message to send it; a new one stays so until it is deferred.
- * NULL: ENOENT gone; EBADMSG damaged, now in failed/ (logged); else: later. */
+/* Open a queued message to send it: moves it to cur/.  NULL: ENOENT it is
+ * gone; EBADMSG it is damaged and now in failed/ (logged); else: later. */
 struct entry *queue_take(struct queue *q, queue_id id);
-/* Only for reading, and tell where it is; a damaged one stays there. */
+/* Open a message for reading only, and tell where it is.  Errors as above, but
+ * a damaged one stays where it is. */
 struct entry *queue_look(struct queue *q, queue_id id, enum queue_place *place);
 /* Content in order.  0 at the end; -1 EBADMSG when the checksum of the whole
  * is wrong, before the last piece is handed out. */
@@ -592,8 +592,7 @@ struct delivery {
 	bool lost;	   /* it pays for the loss of its connection */
 	bool behind;	   /* lost with another, whose reply was awaited */
 	bool doubtful;	   /* that other, but its reply may have been lost */
-	int64_t setup_ms;  /* time that its connection's set-up took, if it is
-			      the first on it; else 0 */
+	int64_t setup_ms;  /* of its connection, if the first on it; else 0 */
 };
 
 struct relay_link; /* one connection and its dialogue */
@@ -603,8 +602,7 @@ struct relay_handlers {
 	struct delivery *(*next)(void *arg, struct relay_link *link);
 	/* Every recipient of d has its verdict; d is its maker's again. */
 	void (*done)(void *arg, struct relay_link *link, struct delivery *d);
-	/* Connected and logged in. */
-	void (*ready)(void *arg, struct relay_link *link);
+	void (*ready)(void *arg, struct relay_link *link); /* logged in */
 	/* The link is freed after this call; every delivery was given to
 	 * done() before.  fault NULL: closed in good order: idle, enough
 	 * messages, told to, or by the peer while nothing was asked. */
@@ -625,6 +623,8 @@ void relay_wake(struct relay_link *link);  /* there may be something next */
 void relay_shut(struct relay_link *link);  /* finish what runs, QUIT, close */
 bool relay_idle(const struct relay_link *link); /* ready and nothing to do */
 bool relay_ready(const struct relay_link *link); /* connected and logged in */
+/* Let it begin with as many messages in flight as another has grown to. */
+void relay_match(struct relay_link *link, const struct relay_link *other);
 const char *relay_peer(const struct relay_link *link); /* as conn_peer() */
 const char *relay_tls(const struct relay_link *link);  /* as conn_tls() */
 

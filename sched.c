@@ -18,6 +18,7 @@ enum {
 	READ_SLICE = 200,          /* messages of the spool a turn, at start */
 	READ_AGAIN_MS = 10 * 1000, /* what of it can't be read now */
 	MAILDIR_SLICE = 20,        /* messages written to a Maildir a turn */
+	LINK_WORTH = 16,           /* messages that a second link is worth */
 	SAVE_MS = 1000,            /* quotas are kept so long after a change */
 };
 
@@ -129,7 +130,8 @@ may_send(const struct sched *s, const struct pool *p, struct instant now)
 }
 
 /* Idle links first, and those that had room for more but were held back; one
- * more only when all that there are are busy. */
+ * more only when all that there are are busy, or when many messages wait for
+ * the only one. */
 static void
 employ(struct sched *s, struct pool *p, struct instant now)
 {
@@ -146,6 +148,7 @@ employ(struct sched *s, struct pool *p, struct instant now)
 		enough |= held || relay_idle(p->link[i - 1]) ||
 		    !relay_ready(p->link[i - 1]);
 	}
+	enough &= p->link_count > 1 || p->ready.count <= LINK_WORTH;
 	if (may_send(s, p, now) && !enough && pool_may_open(p, now.mono_ms))
 		dispatch_open(s, p);
 }

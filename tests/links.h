@@ -2,8 +2,8 @@
  * What tests of the scheduler share: a real spool, links that only the test
  * speaks for, and a clock that it sets.  A test that includes this wraps
  *
- *   relay_open relay_wake relay_shut relay_idle relay_ready relay_peer
- *   relay_tls clock_read
+ *   relay_open relay_wake relay_shut relay_idle relay_ready relay_match
+ *   relay_peer relay_tls clock_read
  */
 #ifndef LINKS_H
 #define LINKS_H
@@ -21,6 +21,7 @@ struct relay_link {
 	const char *relay;
 	bool ready;
 	bool open;
+	unsigned window; /* at least another's, if the scheduler says so */
 	struct delivery *delivery; /* being made */
 };
 
@@ -43,8 +44,10 @@ __wrap_relay_open(struct connector *c, struct loop *l, struct config *config,
 	(void)l;
 	(void)config;
 	assert_false(link->open);
-	*link =
-	    (struct relay_link){ handlers, arg, r->name, false, true, NULL };
+	*link = (struct relay_link){ .handlers = handlers,
+		.arg = arg,
+		.relay = r->name,
+		.open = true };
 	return link;
 }
 
@@ -79,6 +82,13 @@ bool
 __wrap_relay_ready(const struct relay_link *link)
 {
 	return link->ready;
+}
+
+void
+__wrap_relay_match(struct relay_link *link, const struct relay_link *other)
+{
+	if (link->window < other->window)
+		link->window = other->window;
 }
 
 void

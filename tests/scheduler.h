@@ -2,8 +2,8 @@
  * What tests of the scheduler share, whatever their links do: the calls that
  * they replace, and messages in a real spool.  A test that includes this wraps
  *
- *   relay_open relay_wake relay_shut relay_idle relay_ready relay_peer
- *   relay_tls clock_read
+ *   relay_open relay_wake relay_shut relay_idle relay_ready relay_match
+ *   relay_peer relay_tls clock_read
  */
 #ifndef SCHEDULER_H
 #define SCHEDULER_H
@@ -26,6 +26,8 @@ void __wrap_relay_wake(struct relay_link *link);
 void __wrap_relay_shut(struct relay_link *link);
 bool __wrap_relay_idle(const struct relay_link *link);
 bool __wrap_relay_ready(const struct relay_link *link);
+void __wrap_relay_match(struct relay_link *link,
+    const struct relay_link *other);
 const char *__wrap_relay_peer(const struct relay_link *link);
 const char *__wrap_relay_tls(const struct relay_link *link);
 void __real_clock_read(struct instant *now);

@@ -119,6 +119,7 @@ static struct world {
 	unsigned passes[MESSAGES];
 	struct config_relay relay;
 	struct relay_link *link;
+	const struct relay_link *other; /* whose window it begins with */
 	struct buf result;
 	struct fault fault;
 } w;
@@ -284,6 +285,8 @@ static void
 ready(void *arg, struct relay_link *link)
 {
 	(void)arg;
+	if (w.other != NULL)
+		relay_match(link, w.other);
 	relay_wake(link);
 }
 
@@ -744,6 +747,41 @@ chunking_keeps_messages_in_flight(void **state)
 
 	(void)state;
 	run_all(d, COUNT(d));
+}
+
+static void
+hang_up(void *link_arg)
+{
+	w.open = w.hung_up = true;
+	w.handlers->event(link_arg, LOOP_READ);
+}
+
+static void
+a_link_may_begin_with_the_window_of_another(void **state)
+{
+	struct dialogue d = { .name = "",
+		.can = ALL,
+		.message = { { .content = "a\r\n" }, { .content = "b\r\n" },
+		    { .content = "c\r\n" }, { .content = "d\r\n" },
+		    { .content = "e\r\n" }, { .content = "f\r\n" } },
+		.result = "1:S 4:U? 5:U< lost 2:U? 3:U< -" };
+	struct manner manner = { 0, 0, false };
+	void *first;
+
+	(void)state;
+	begin(&d, &manner);
+	w.handlers->ready(w.arg);
+	feed(OK OK OK);
+	first = w.arg;
+	w.other = w.link;
+	buf_clear(&w.out);
+	w.link = relay_open(NULL, NULL, &w.config, &w.relay, &handlers, NULL);
+	w.handlers->ready(w.arg);
+	assert_string_equal(buf_text(&w.out),
+	    MAIL("") RCPT(1) BDAT("d") RBDAT("e"));
+	hang_up(w.arg);
+	hang_up(first);
+	finish(&d);
 }
 
 static void
@@ -1380,6 +1418,7 @@ main(void)
 		cmocka_unit_test(lock_step_waits_for_each_reply),
 		cmocka_unit_test(pipelining_sends_an_envelope_in_one_go),
 		cmocka_unit_test(chunking_keeps_messages_in_flight),
+		cmocka_unit_test(a_link_may_begin_with_the_window_of_another),
 		cmocka_unit_test(parameters_are_those_that_are_offered),
 		cmocka_unit_test(shutdown_costs_no_message_its_try),
 		cmocka_unit_test(account_trouble_is_not_the_messages_fault),

@@ -2,8 +2,8 @@
  * The scheduler on a real spool, with links that only the test speaks for and
  * a clock that it sets.
  *
- * wrap: relay_open relay_wake relay_shut relay_idle relay_ready relay_peer
- * wrap: relay_tls clock_read openat readdir
+ * wrap: relay_open relay_wake relay_shut relay_idle relay_ready relay_match
+ * wrap: relay_peer relay_tls clock_read openat readdir
  */
 #include "links.h"
 
@@ -73,6 +73,76 @@ a_second_link_opens_only_when_the_first_is_busy(void **state)
 	assert_int_equal(waiting(b), 1);
 	finish(b, &fake.link[1], all_sent);
 	assert_int_equal(waiting(b), 0);
+}
+
+static void
+submit_many(struct bench *b, unsigned count)
+{
+	while (count-- > 0)
+		sched_add(b->sched, store(b, 1), 0);
+	turn(b);
+	turn(b);
+}
+
+static void
+two_links_at_once_are_opened_for_many_messages(void **state)
+{
+	struct bench *b = *state;
+
+	b->relay[0].connections = 3;
+	sched_configure(b->sched, &b->config);
+	submit_many(b, 16);
+	assert_int_equal(fake.opened, 1);
+	submit_many(b, 1);
+	assert_int_equal(fake.opened, 2);
+	submit_many(b, 50);
+	assert_int_equal(fake.opened, 2); /* the next may be one too many */
+	make_ready(b, &fake.link[0]);
+	make_ready(b, &fake.link[1]);
+	assert_int_equal(fake.opened, 3);
+}
+
+static void
+a_link_that_is_lost_is_replaced_while_another_is_set_up(void **state)
+{
+	static const enum verdict unknown[] = { VERDICT_UNKNOWN };
+	struct bench *b = *state;
+
+	submit_many(b, 40);
+	make_ready(b, &fake.link[0]);
+	fake.link[0].delivery->lost = true;
+	end_delivery(&fake.link[0], unknown);
+	fail_link(b, &fake.link[0], FAULT_LOST);
+	assert_false(relay_status(b).paused);
+	assert_false(fake.link[1].ready);
+	assert_int_equal(fake.opened, 3);
+}
+
+static void
+a_paused_relay_gets_one_probe_however_many_wait(void **state)
+{
+	struct bench *b = *state;
+
+	submit_many(b, 40);
+	fail_link(b, &fake.link[0], FAULT_AUTH);
+	fail_link(b, &fake.link[1], FAULT_AUTH);
+	advance(b, relay_status(b).retry_in_ms + 50);
+	assert_int_equal(fake.opened, 3);
+	make_ready(b, &fake.link[2]);
+	assert_int_equal(fake.opened, 4);
+}
+
+static void
+a_link_begins_with_the_window_of_the_others(void **state)
+{
+	struct bench *b = *state;
+
+	submit_many(b, 3);
+	make_ready(b, &fake.link[0]);
+	assert_int_equal(fake.link[0].window, 0);
+	fake.link[0].window = 8;
+	make_ready(b, &fake.link[1]);
+	assert_int_equal(fake.link[1].window, 8);
 }
 
 static void
@@ -784,6 +854,10 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		T(a_sent_message_leaves_the_queue),
 		T(a_second_link_opens_only_when_the_first_is_busy),
+		T(two_links_at_once_are_opened_for_many_messages),
+		T(a_link_that_is_lost_is_replaced_while_another_is_set_up),
+		T(a_paused_relay_gets_one_probe_however_many_wait),
+		T(a_link_begins_with_the_window_of_the_others),
 		T(a_fault_of_the_relay_costs_no_retry),
 		T(BDAT_that_is_not_there_is_remembered_for_a_day),
 		T(a_pause_lets_one_probe_through_and_its_wait_doubles),

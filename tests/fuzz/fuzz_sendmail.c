@@ -156,7 +156,7 @@ serve(void)
 {
 	struct span text, line, rest;
 
-	while (!w.hung_up) {
+	for (;;) {
 		text = span_from(buf_span(&w.out), w.read);
 		if (w.in_chunk) {
 			take_chunk(text);
