@@ -23,6 +23,10 @@ BIN     = .
 SPECIAL =
 # Of the tests of the programs: which, as pytest selects.
 SELECT =
+# With musl sendmail starts in a quarter of the time: glibc asks the CPU what it
+# is, some forty times, and each time that takes a hypervisor microseconds.
+# Special builds are of one compiler; MUSL_CC= is to have none of it.
+MUSL_CC := $(if $(SPECIAL),,$(shell command -v musl-gcc))
 # make V=1 shows the commands.
 V =
 Q = $(if $(V),,@)
@@ -53,6 +57,7 @@ LAYERS = log buf util loop \
     verbs control
 # Of these sendmail uses the first two layers only, without libraries.
 SENDMAIL_LAYERS = log buf util smtp parameters text header aliases
+SENDMAIL_PARTS = caller message connect talk
 
 DAEMON_LIBS = -lcurl -lssl -lcrypto -lconfuse
 RELAYCTL_LIBS = $(DAEMON_LIBS) -lresolv
@@ -81,11 +86,18 @@ $(BIN)/relayd: $(RELAYD:%=$(BUILD)/%.o) $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS)
 
-$(BIN)/sendmail: $(BUILD)/sendmail.o $(BUILD)/sendmail_message.o \
-    $(BUILD)/sendmail_connect.o $(BUILD)/sendmail_talk.o \
-    $(SENDMAIL_LAYERS:%=$(BUILD)/%.o)
+SENDMAIL = $(SENDMAIL_PARTS:%=sendmail_%) sendmail $(SENDMAIL_LAYERS)
+$(BUILD)/musl/%.o: %.c Makefile
+	@mkdir -p $(BUILD)/musl
+	@echo '  CC    $@'
+	$(Q)$(COMPILE) -c -o $@ $<
+
+# musl-gcc does not know -static-pie: this is what it means.
+STATIC_PIE = -static -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,text -l:rcrt1.o
+$(BIN)/sendmail: override CC := $(or $(MUSL_CC),$(CC))
+$(BIN)/sendmail: $(SENDMAIL:%=$(BUILD)/$(if $(MUSL_CC),musl/)%.o)
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^
+	$(Q)$(LINK) -o $@ $^ $(if $(MUSL_CC),$(STATIC_PIE))
 
 RELAYCTL = relayctl relayctl_ask relayctl_list relayctl_operate \
     relayctl_show relayctl_history relayctl_config relayctl_check \
@@ -117,6 +129,13 @@ $(RECOVER): $(BUILD)/tests/recover.o $(ARCHIVE)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(DAEMON_LIBS) $(call wraps,tests/recover.c)
 
+# sendmail with the system's C library, for tests that load another before it.
+PRELOADABLE = $(BUILD)/tests/sendmail
+$(PRELOADABLE): $(SENDMAIL:%=$(BUILD)/%.o)
+	@mkdir -p $(@D)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^
+
 check: check-unit check-fuzz check-system
 
 check-unit: $(UNITS)
@@ -126,7 +145,7 @@ check-unit: $(UNITS)
 	done
 
 # The programs that the tests talk to are unpacked, not installed.
-check-system: all $(RECOVER)
+check-system: all $(RECOVER) $(PRELOADABLE)
 	tests/peers.sh
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	RELAYD_BIN=$(abspath $(BIN)) RELAYD_BUILD=$(abspath $(BUILD)) \
@@ -212,7 +231,6 @@ $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) \
 	    $(call wraps,tests/fuzz/fuzz_$*.c)
 
 # Another program's main() becomes a function of the target's.
-SENDMAIL_PARTS = message connect talk
 $(BUILD)/tests/fuzz/fuzz_sendmail: $(BUILD)/tests/fuzz/sendmail_main.o \
     $(SENDMAIL_PARTS:%=$(BUILD)/sendmail_%.o)
 $(BUILD)/tests/fuzz/sendmail_main.o: $(BUILD)/sendmail.o
@@ -293,7 +311,7 @@ C_FILES = $(wildcard *.c *.h tests/*.[ch] tests/fuzz/*.[ch] \
     bench/*.[ch])
 MAN_PAGES = $(wildcard man/*.[1-9])
 lint: all $(UNITS:%=%.o) $(BENCH)
-	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang \
+	$(MAKE) CC=clang BUILD=build/clang BIN=build/clang MUSL_CC= \
 	    build/clang/relayd build/clang/sendmail build/clang/relayctl \
 	    $(UNITS:$(BUILD)/%=build/clang/%.o)
 	$(MAKE) analyze
@@ -375,5 +393,5 @@ clean:
     install-mta clean
 .SECONDARY:
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d \
+-include $(wildcard $(BUILD)/*.d $(BUILD)/musl/*.d $(BUILD)/tests/*.d \
     $(BUILD)/tests/fuzz/*.d $(BUILD)/bench/*.d)

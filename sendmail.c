@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -219,42 +218,6 @@ mode_of_name(const char *program)
 
 /* ---- who sends to whom ---- */
 
-/* The caller's login name; one that can't stand in an address is replaced. */
-static void
-add_login(struct buf *out)
-{
-	const struct passwd *user = getpwuid(getuid());
-
-	if (user != NULL &&
-	    smtp_address_valid(span_of(user->pw_name), ADDRESS_BARE))
-		buf_add_text(out, user->pw_name);
-	else
-		buf_printf(out, "uid%u", (unsigned)getuid());
-}
-
-/* The caller's full name: the first part of GECOS, where & is the login. */
-static void
-add_full_name(struct buf *out)
-{
-	const struct passwd *user = getpwuid(getuid());
-	const char *p;
-	size_t at;
-
-	if (user == NULL || user->pw_gecos == NULL)
-		return;
-	for (p = user->pw_gecos; *p != '\0' && *p != ','; p++) {
-		if (*p != '&') {
-			buf_add_char(out, *p);
-			continue;
-		}
-		at = out->len;
-		buf_add_text(out, user->pw_name);
-		if (at < out->len && out->data[at] >= 'a' &&
-		    out->data[at] <= 'z')
-			out->data[at] = (char)(out->data[at] - 'a' + 'A');
-	}
-}
-
 /* The envelope sender: as given, else the caller. */
 static int
 take_sender(const struct options *o, struct buf *sender)
@@ -263,7 +226,7 @@ take_sender(const struct options *o, struct buf *sender)
 	bool good;
 
 	if (o->sender == NULL) {
-		add_login(sender);
+		caller_add_login(sender);
 		return EX_OK;
 	}
 	if (*o->sender == '\0' || strcmp(o->sender, "<>") == 0)
@@ -317,8 +280,9 @@ add_from(const struct options *o, const char *sender, struct message *m)
 	if (o->name != NULL)
 		buf_add_text(&name, o->name);
 	else if (o->sender == NULL)
-		add_full_name(&name);
-	add_login(&login);
+		caller_add_full_name(&name);
+	if (sender[0] == '\0')
+		caller_add_login(&login);
 	message_add_from(m, span_trim(buf_span(&name)),
 	    sender[0] == '\0' ? buf_text(&login) : sender);
 	buf_free(&name);

@@ -8,6 +8,13 @@
 
 #include "relayd.h"
 
+/* ---- sendmail_caller.c: who calls it --------------------------------------- */
+
+/* The login; one that is not known or can't stand in an address: "uid12". */
+void caller_add_login(struct buf *out);
+/* The first part of GECOS, where & is the login; "": not known. */
+void caller_add_full_name(struct buf *out);
+
 /* ---- sendmail_message.c: the message as read from standard input --------- */
 
 enum {

@@ -262,12 +262,11 @@ talk_greet(struct talk *t, struct buf *error)
 {
 	int status;
 
-	set_deadline(t);
-	status = expect_ok(t, false, error);
-	if (status == EX_OK) {
-		show(t, ">>> ", SPAN("EHLO localhost"));
-		status = send_all(t, SPAN("EHLO localhost\r\n"), 1, error);
-	}
+	/* Nothing else can follow the greeting, so it is not waited for. */
+	show(t, ">>> ", SPAN("EHLO localhost"));
+	status = send_all(t, SPAN("EHLO localhost\r\n"), 2, error);
+	if (status == EX_OK)
+		status = expect_ok(t, false, error);
 	return status == EX_OK ? expect_ok(t, true, error) : status;
 }
 
@@ -413,15 +412,15 @@ send_file(struct talk *t, const struct message *m, struct buf *error)
 	return status;
 }
 
-/* End the dialogue; reset: give the transaction up before. */
-static int
-quit(struct talk *t, bool reset, struct buf *error)
+/* What ends the dialogue; reset: and gives the transaction up before. */
+static struct span
+goodbye(struct talk *t, bool reset)
 {
 	struct span words = reset ? SPAN("RSET\r\nQUIT\r\n") : SPAN("QUIT\r\n");
 
 	show_lines(t, words);
 	t->quit = true;
-	return send_all(t, words, 1, error);
+	return words;
 }
 
 int
@@ -441,20 +440,25 @@ talk_content(struct talk *t, const struct message *m, struct buf *error)
 	buf_add(&out, buf_span(&m->top));
 	buf_add(&out, span_from(buf_span(&m->text), m->skip));
 	status = expect_silence(t, error);
-	if (status == EX_OK)
+	if (status == EX_OK && m->file_size > 0) {
 		status = send_all(t, buf_span(&out), 1, error);
+		buf_clear(&out);
+		if (status == EX_OK)
+			status = send_file(t, m, error);
+	}
+	/* Whatever becomes of the message, this ends the dialogue; behind the
+	 * content it costs no write and no round trip. */
+	if (status == EX_OK) {
+		buf_add(&out, goodbye(t, false));
+		status = send_all(t, buf_span(&out), 2, error);
+	}
 	buf_free(&out);
-	if (status == EX_OK)
-		status = send_file(t, m, error);
-	/* Whatever becomes of the message, this ends the dialogue; sent now it
-	 * costs no round trip. */
-	if (status == EX_OK)
-		status = quit(t, false, error);
 	cut = status != EX_OK || t->closed;
 	if (status == EX_OK)
 		status = expect_ok(t, false, error);
-	if (cut)
-		t->closed = true; /* more octets would count as content */
+	/* More octets would count as content, and the reply to QUIT, which is
+	 * not waited for, says nothing. */
+	t->closed = true;
 	if (cut && status == EX_OK) {
 		buf_add_text(error, "relayd did not wait for the message\n");
 		status = EX_TEMPFAIL;
@@ -469,7 +473,7 @@ talk_close(struct talk *t)
 	struct buf error = { 0 };
 
 	if (t->fd != -1 && !t->quit && !t->closed)
-		(void)quit(t, true, &error);
+		(void)send_all(t, goodbye(t, true), 2, &error);
 	/* A client that is gone before 221 would show in the daemon's log. */
 	while (t->quit && !t->closed && wait_for(t, POLLIN, deadline_ms) != 0) {
 		t->used = t->input.len;
@@ -494,7 +498,7 @@ talk_size_limit(void)
 	if (talk_open(&t, &unused) == EX_OK &&
 	    talk_greet(&t, &unused) == EX_OK) {
 		limit = t.size_limit;
-		(void)quit(&t, false, &unused);
+		(void)send_all(&t, goodbye(&t, false), 1, &unused);
 	}
 	talk_close(&t);
 	buf_free(&unused);

@@ -148,14 +148,18 @@ def namespaces(*options):
     return command
 
 
-def run_with_passwd(place, entry):
-    """Run sendmail as the root of a namespace that has this passwd file."""
-    passwd = place.path / "passwd"
-    passwd.write_text(entry + "\n", encoding="utf-8")
+def run_with_passwd(place, entry, getent="exit 2", become=()):
+    """Run sendmail as the root of a namespace that has this passwd file, and
+    this script instead of getent; or as whom it has become."""
+    (place.path / "passwd").write_text(entry + "\n", encoding="utf-8")
+    (place.path / "getent").write_text(f"#!/bin/sh\n{getent}\n",
+                                       encoding="utf-8")
+    (place.path / "getent").chmod(0o755)
     command = namespaces("--mount", "--map-root-user")
-    script = 'mount --bind "$0" /etc/passwd && exec "$@"'
-    return place.run(*command[1:], "sh", "-c", script, str(passwd), SENDMAIL,
-                     "x", program=command[0], text=b"\n")
+    script = ('mount --bind "$0/passwd" /etc/passwd && '
+              'mount --bind "$0/getent" /usr/bin/getent && exec "$@"')
+    return place.run(*command[1:], "sh", "-c", script, str(place.path),
+                     *become, SENDMAIL, "x", program=command[0], text=b"\n")
 
 
 def as_user(command):

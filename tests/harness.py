@@ -38,6 +38,8 @@ def find_programs():
 
 
 BIN = find_programs()
+BUILD = pathlib.Path(os.environ.get("RELAYD_BUILD", HERE.parent / "build"))
+PRELOADABLE = BUILD / "tests/sendmail"  # the other may be linked statically
 SANITIZED = b"__asan_init" in (BIN / "relayd").read_bytes()
 DAEMON_USER = "nobody"
 USER, PASSWORD = "relay@example.com", "pass-word-7"
@@ -249,9 +251,10 @@ class Daemon:
 
     # The other programs.
 
-    def sendmail(self, *arguments, data=b"", **environment):
+    def sendmail(self, *arguments, data=b"", program=BIN / "sendmail",
+                 **environment):
         return subprocess.run(
-            [BIN / "sendmail", *arguments], input=data, capture_output=True,
+            [program, *arguments], input=data, capture_output=True,
             timeout=TIMEOUT, env={**os.environ, **environment,
                                   "RELAYD_SOCKET": str(self.socket)})
 

@@ -24,7 +24,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     report.h=report_text,report_pace,report,relayctl system.h=system,startup,relayctl_check startup.h=startup,relayd confine.h=filter,confine,startup,relayd
     relayctl.h=relayctl,relayctl_ask,relayctl_check,relayctl_config,relayctl_explain,relayctl_history,relayctl_list,relayctl_online,relayctl_operate,relayctl_show
     online.h=relayctl_domain,relayctl_online,relayctl_probe,relayctl_session,relayctl_steps
-    sendmail.h=sendmail,sendmail_connect,sendmail_message,sendmail_talk
+    sendmail.h=sendmail,sendmail_caller,sendmail_connect,sendmail_message,sendmail_talk
     config_parts.h=config,config_check,config_edit,config_show,config_host,config_keys,config_lex,config_reading,config_relay,config_scan,config_secret,config_text,config_tls"
 bad=0
 

@@ -3,7 +3,10 @@ options, the text and the dialogue.  What is wrong with a command line or a
 header is in test_badinput_sendmail.py and test_badinput_header.py.
 """
 
+import re
+import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -77,6 +80,40 @@ def test_the_dialogue_is_one_transaction(place):
         f"MAIL FROM:<s@b.example> SIZE={len(text)} BODY=8BITMIME",
         "RCPT TO:<a>", "RCPT TO:<b>", f"BDAT {len(text)} LAST", "QUIT"]
     place.daemon = None
+
+
+@pytest.mark.unsanitized    # sanitizers make system calls of their own
+def test_nothing_is_waited_for_without_need(place):
+    """Nor done: its system calls, once it has started, are few."""
+    heard = []
+
+    def converse(listener):
+        with listener, listener.accept()[0] as peer:
+            for reply in f"{GREETING}\r\n{EHLO}", "250 ok\r\n250 ok", "250 ok":
+                heard.append(peer.recv(1 << 16))    # and only then, a reply
+                peer.sendall(reply.encode() + b"\r\n")
+            heard.append(peer.recv(1))              # none to QUIT
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(place.path / "submit.sock"))
+    listener.listen()
+    daemon = threading.Thread(target=converse, args=(listener,), daemon=True)
+    daemon.start()
+    trace = place.path / "trace"
+    done = place.run("-o", str(trace), SENDMAIL, "-f", "a@b.example", "c",
+                     program="strace", text=FROM + b"\nx\n")
+    assert (done.returncode, done.stderr) == (OK, b"")
+    daemon.join()
+    assert heard == [
+        b"EHLO localhost\r\n",
+        b"MAIL FROM:<a@b.example> SIZE=21 BODY=8BITMIME\r\n"
+        b"RCPT TO:<c>\r\n",
+        b"BDAT 21 LAST\r\n" + FROM + b"\nx\nQUIT\r\n", b""]
+    calls = re.findall(r"^(\w+)\(", trace.read_text(), re.M)
+    calls = calls[len(calls) - calls[::-1].index("socket"):]
+    assert calls.count("write") == 3 and len(calls) <= 24, calls
+    last = len(calls) - calls[::-1].index("read")
+    assert set(calls[last:]) <= {"close", "munmap", "exit_group"}, calls
 
 
 def test_what_is_not_offered_is_not_asked_for(place):

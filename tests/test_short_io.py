@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from harness import HERE
+from harness import HERE, PRELOADABLE
 
 # The sanitizers' library would have to be loaded first.
 pytestmark = pytest.mark.unsanitized
@@ -42,7 +42,7 @@ def test_every_octet_arrives_once(make_daemon, host, short):
     for name, count in lines.items():
         done = daemon.sendmail(
             "-f", f"{name}@example.com",
-            *(f"{kind}@example.org" for kind in KINDS), **short,
+            *(f"{kind}@example.org" for kind in KINDS), program=PRELOADABLE, **short,
             data=f"Subject: {name}\n\n{body(name, count)}".encode())
         assert (done.returncode, done.stderr) == (0, b"")
     host.wait_messages(2)
