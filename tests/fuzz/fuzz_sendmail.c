@@ -156,7 +156,7 @@ serve(void)
 {
 	struct span text, line, rest;
 
-	for (;;) {
+	while (!w.hung_up) {
 		text = span_from(buf_span(&w.out), w.read);
 		if (w.in_chunk) {
 			take_chunk(text);
