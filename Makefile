@@ -42,7 +42,7 @@ COMPILE = $(CC) -std=c11 -D_GNU_SOURCE $(CFLAGS) $(WARNINGS) $(HARDENING) \
 LINK = $(CC) $(CFLAGS) $(SPECIAL) -pie -Wl,--build-id -Wl,-z,relro,-z,now $(LDFLAGS)
 
 # From the bottom layer to the top (README.md has the map).
-LAYERS = log buf util loop \
+LAYERS = log buf util checksum loop \
     smtp parameters text header encode mime_header mime downgrade \
     aliases addresses rewrite rewrite_header provider \
     config_lex config_scan config_text config_keys config_host config_secret \

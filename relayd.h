@@ -90,8 +90,7 @@ struct strings {
 
 #define SPAN(literal) ((struct span){ (literal), sizeof(literal) - 1 })
 
-/* Memory, zeroed; running out logs and exits with EX_TEMPFAIL. */
-void *mem_alloc(size_t size);
+void *mem_alloc(size_t size); /* zeroed; without any: log, EX_TEMPFAIL */
 /* Resize an array to count members of size octets; new ones not zeroed. */
 void *mem_array(void *old, size_t count, size_t size);
 char *mem_text(const char *text); /* a copy; NULL stays NULL */
@@ -184,9 +183,10 @@ bool parse_number(struct span s, uint64_t max, uint64_t *out);
 unsigned hex_value(char c); /* of a digit in either case; 16: it is none */
 bool parse_size(struct span s, uint64_t *octets);    /* "64K" "25M" "1G" "0" */
 bool parse_duration(struct span s, int64_t *seconds); /* "30s" "5m" "4h" "5d" "0" */
-/* Recipients a second: "14/s" "0.5/s" "30/m" "100/h" "2000/d"; never 0. */
-bool parse_rate(struct span s, double *per_second);
-/* CRC-32C (Castagnoli) of more data; start with 0. */
+bool parse_rate(struct span s, double *per_second); /* "0.5/s" "30/m"; not 0 */
+
+/* ---- checksum.c: CRC-32C (Castagnoli) of more data; start with 0 --------- */
+
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);
 
 /* ---- loop.c: waits for descriptors, timers and signals ------------------- */
