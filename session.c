@@ -225,6 +225,9 @@ session_start(struct session *s)
 	session_say(s, buf_text(&b));
 	buf_free(&b);
 	session_set_deadline(s);
+	/* sendmail does not wait for the greeting: one write for both replies. */
+	if (s->in == s->out && s->peer.uid != -1)
+		receive(s);
 	settle(s);
 }
 

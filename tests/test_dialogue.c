@@ -408,6 +408,30 @@ data_before_its_354_is_for_this_machine_only(void **state)
 	buf_free(&got);
 }
 
+/* As sendmail does. */
+static void
+who_does_not_wait_for_the_greeting_gets_one_write(void **state)
+{
+	struct peer peer = { .uid = 1000, .local = true, .may_relay = true };
+	struct sessions all = { .loop = world.loop, .config = &world.config };
+	struct buf replies = { 0 }, got = { 0 };
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	assert_int_equal(write_all(fd[0], SPAN(HELLO)), 0);
+	session_start(session_new(&all, fd[1], fd[1], &peer));
+	buf_reserve(&replies, 4096);
+	replies.len = (size_t)read(fd[0], replies.data, 4096);
+	codes(&replies, &got);
+	assert_string_equal(buf_text(&got), "220 250");
+	(void)close(fd[0]);
+	sessions_end(&all);
+	buf_free(&replies);
+	buf_free(&got);
+}
+
 int
 main(void)
 {
@@ -424,6 +448,7 @@ main(void)
 		TEST(a_bare_cr_at_the_very_end_is_one_too),
 		TEST(chunks_are_counted_not_read),
 		TEST(data_before_its_354_is_for_this_machine_only),
+		TEST(who_does_not_wait_for_the_greeting_gets_one_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
