@@ -137,6 +137,25 @@ def test_a_spool_of_somebody_else(make_daemon):
     assert "mend it with: chown -R " in refusal(daemon)[-1]
 
 
+@pytest.mark.root
+def test_a_message_is_written_to_a_relayhost_that_waits_at_once(
+        make_daemon, host, directory):
+    """Its commands and its content are one record on the way."""
+    daemon = make_daemon(trace=False).start()
+    assert daemon.sendmail("root", data=TEXT).returncode == 0
+    daemon.wait_log("status=sent")
+    with subprocess.Popen(
+            ["strace", "-p", str(daemon.process.pid), "-e", "trace=sendto",
+             "-o", str(directory / "sent")],
+            stderr=subprocess.PIPE, text=True) as strace:
+        assert "attached" in strace.stderr.readline()
+        assert daemon.sendmail("root", data=TEXT).returncode == 0
+        daemon.wait_log("status=sent", 2)
+        strace.terminate()
+    assert len(host.messages) == 2 and len(host.sessions) == 1
+    assert (directory / "sent").read_text().count("sendto(") == 1
+
+
 def test_a_second_daemon_on_the_same_spool(daemon, host):
     line, = refusal(daemon, status=75)
     assert f"locked by pid {daemon.process.pid}: " in line
