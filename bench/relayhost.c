@@ -41,6 +41,7 @@ enum {
 	RECIPIENTS_MAX = 100,
 	READ_OCTETS = 64 << 10,
 	LINE_MAX_OCTETS = 4096,
+	MS_NS = 1000000, /* as fine as the loop's timers are */
 };
 
 enum state { COMMAND, DATA, CHUNK };
@@ -411,6 +412,8 @@ take(struct peer *p, struct span s)
 	}
 }
 
+/* To the nearest millisecond: those who wait for many round trips would pay
+ * for rounding up each. */
 static void
 set_due(struct peer *p)
 {
@@ -418,7 +421,7 @@ set_due(struct peer *p)
 
 	if (first != NULL)
 		loop_timer_set(p->host->loop, &p->due,
-		    (first->due_ns - now_ns() + 999999) / 1000000);
+		    (first->due_ns - now_ns() + MS_NS / 2) / MS_NS);
 }
 
 static void
@@ -432,7 +435,7 @@ on_due(void *arg)
 		say(p, "220 localhost ESMTP");
 	p->greeted = true;
 	while (!p->closing && (piece = STAILQ_FIRST(&p->pieces)) != NULL &&
-	    piece->due_ns <= now) {
+	    piece->due_ns <= now + MS_NS / 2) {
 		take(p, (struct span){ piece->data, piece->len });
 		STAILQ_REMOVE_HEAD(&p->pieces, entry);
 		free(piece);
@@ -499,7 +502,7 @@ on_connect(void *arg, unsigned events)
 	p->due.arg = p;
 	(void)loop_watch(h->loop, fd, LOOP_READ, on_event, p);
 	if (h->rtt_ns > 0)
-		loop_timer_set(h->loop, &p->due, h->rtt_ns / 1000000);
+		loop_timer_set(h->loop, &p->due, h->rtt_ns / MS_NS);
 	else
 		on_due(p);
 }
@@ -538,7 +541,7 @@ set_link(struct relayhost *h, struct span arguments)
 
 	(void)span_cut(arguments, ' ', &word, &arguments);
 	(void)parse_number(word, 10000, &ms);
-	h->rtt_ns = (int64_t)ms * 1000000;
+	h->rtt_ns = (int64_t)ms * MS_NS;
 	buf_clear(&h->extensions);
 	while (arguments.len > 0) {
 		(void)span_cut(arguments, ' ', &word, &arguments);
