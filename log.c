@@ -33,9 +33,12 @@ static struct {
 	enum log_level threshold;
 	bool json;
 	int fd;             /* of /dev/log; -1: not connected */
+	bool is_file;       /* what lines go to: it takes them at any time */
 	unsigned long lost; /* not reported yet */
 	uint64_t lost_ever;
-} log_state = { TO_STDERR, LOG_LEVEL_INFO, false, -1, 0, 0 };
+	time_t second; /* of what follows */
+	char stamp[32], host[65];
+} log_state = { .where = TO_STDERR, .threshold = LOG_LEVEL_INFO, .fd = -1 };
 
 static const struct {
 	const char *word, *name;
@@ -123,29 +126,48 @@ send_stderr(const char *line, size_t len)
 {
 	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
 
-	if (poll(&p, 1, 0) != 1 || (p.revents & POLLOUT) == 0)
+	if (!log_state.is_file &&
+	    (poll(&p, 1, 0) != 1 || (p.revents & POLLOUT) == 0))
 		return false;
 	return write(STDERR_FILENO, line, len) == (ssize_t)len;
+}
+
+/* Time and host as they stand in a syslog file, once a second. */
+static void
+look_up(void)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+	char *dot;
+
+	if (log_state.second == now && log_state.host[0] != '\0')
+		return;
+	log_state.second = now;
+	log_state.stamp[0] = '\0';
+	if (localtime_r(&now, &tm) != NULL)
+		(void)strftime(log_state.stamp, sizeof(log_state.stamp),
+		    "%b %e %H:%M:%S", &tm);
+	if (gethostname(log_state.host, sizeof(log_state.host) - 1) == -1)
+		(void)strcpy(log_state.host, "localhost");
+	dot = strchr(log_state.host, '.');
+	if (dot != NULL)
+		*dot = '\0';
 }
 
 /* What stands before the text depends on who adds the rest. */
 static size_t
 put_prefix(char *out, int priority, const char *part)
 {
-	char stamp[32] = "", host[65] = "localhost", *dot;
 	const char *slash = part == NULL ? "" : "/";
-	time_t now = time(NULL);
-	struct tm tm;
 	int n;
 
 	if (part == NULL)
 		part = "";
-	if (localtime_r(&now, &tm) != NULL)
-		(void)strftime(stamp, sizeof(stamp), "%b %e %H:%M:%S", &tm);
+	look_up();
 	if (log_state.where == TO_SYSLOG) {
 		n = snprintf(out, PREFIX_MAX,
-		    "<%d>%s relayd%s%.32s[%d]: ", LOG_MAIL | priority, stamp,
-		    slash, part, (int)getpid());
+		    "<%d>%s relayd%s%.32s[%d]: ", LOG_MAIL | priority,
+		    log_state.stamp, slash, part, (int)getpid());
 	} else if (log_state.json) {
 		if (log_state.where != TO_JOURNAL_STDERR)
 			return 0;
@@ -155,13 +177,9 @@ put_prefix(char *out, int priority, const char *part)
 		    "<%d>relayd%s%.32s[%d]: ", priority, slash, part,
 		    (int)getpid());
 	} else {
-		(void)gethostname(host, sizeof(host) - 1);
-		dot = strchr(host, '.');
-		if (dot != NULL)
-			*dot = '\0';
 		n = snprintf(out, PREFIX_MAX,
-		    "%s %s relayd%s%.32s[%d]: ", stamp, host, slash, part,
-		    (int)getpid());
+		    "%s %s relayd%s%.32s[%d]: ", log_state.stamp,
+		    log_state.host, slash, part, (int)getpid());
 	}
 	return n < 0 ? 0 : (size_t)n;
 }
@@ -264,9 +282,13 @@ static void PRINTF_LIKE(3, 0)
 void
 log_open(enum log_target target, enum log_level level, bool json)
 {
+	struct stat st;
+
 	log_state.json = json;
 	log_state.where = choose(target);
 	log_state.threshold = level;
+	log_state.is_file =
+	    fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 	if (log_state.where == TO_SYSLOG)
 		(void)connect_syslog();
 }
