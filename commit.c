@@ -30,8 +30,10 @@ struct msg {
 	struct msg *next;
 	queue_id id;
 	char name[QUEUE_ID_MAX];
-	struct buf pending; /* not written yet */
-	int fd;             /* -1: all is in memory */
+	char tmp_name[QUEUE_ID_MAX]; /* under tmp/ */
+	struct buf pending;          /* not written yet */
+	int fd;                      /* -1: all is in memory */
+	uint64_t old_octets;         /* of the file, if it is a spare one */
 	uint64_t envelope_octets;
 	uint32_t envelope_crc;
 	uint64_t size;
@@ -110,18 +112,29 @@ msg_waits(struct msg *m, const char *reason)
 	spool_set_reason(&m->state, reason);
 }
 
+static void
+open_file(struct msg *m)
+{
+	struct queue *q = m->queue;
+
+	m->fd = spare_open(q, m->tmp_name, &m->old_octets);
+	if (m->fd != -1)
+		return;
+	memcpy(m->tmp_name, m->name, sizeof(m->name));
+	m->fd = openat(q->tmp, m->tmp_name,
+	    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (m->fd == -1)
+		m->error = errno;
+	if (m->error == ENOENT)
+		spool_recover(q); /* for the next */
+}
+
 /* Write what is in memory; the head's place stays empty until the commit. */
 static int
 write_pending(struct msg *m)
 {
-	if (m->error == 0 && m->fd == -1) {
-		m->fd = openat(m->queue->tmp, m->name,
-		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-		if (m->fd == -1)
-			m->error = errno;
-		if (m->error == ENOENT)
-			spool_recover(m->queue); /* for the next */
-	}
+	if (m->error == 0 && m->fd == -1)
+		open_file(m);
 	if (m->error == 0 && write_all(m->fd, buf_span(&m->pending)) == -1)
 		m->error = errno;
 	m->pending.len = 0;
@@ -156,7 +169,7 @@ msg_abort(struct msg *m)
 	if (m->named)
 		(void)unlinkat(m->queue->place[PLACE_NEW], m->name, 0);
 	else if (m->fd != -1)
-		(void)unlinkat(m->queue->tmp, m->name, 0);
+		(void)unlinkat(m->queue->tmp, m->tmp_name, 0);
 	fd_close(&m->fd);
 	buf_free(&m->pending);
 	free(m);
@@ -185,6 +198,8 @@ static void
 complete(struct msg *m)
 {
 	char end[SPOOL_END];
+	uint64_t octets =
+	    SPOOL_ENVELOPE_AT + m->envelope_octets + m->size + SPOOL_END;
 
 	assert(m->envelope_octets > 0 || m->error != 0);
 	spool_format_end(m->id, end);
@@ -192,6 +207,9 @@ complete(struct msg *m)
 	if (m->error == 0 && write_head(m) == -1)
 		m->error = errno;
 	(void)write_pending(m);
+	if (m->error == 0 && m->old_octets > octets &&
+	    ftruncate(m->fd, (off_t)octets) == -1)
+		m->error = errno;
 }
 
 /* The new file is on stable storage before the old one is no more; which of
@@ -205,7 +223,7 @@ msg_replace(struct msg *m, enum queue_place place)
 	complete(m);
 	if (m->error == 0 &&
 	    (fdatasync(m->fd) == -1 ||
-		renameat(q->tmp, m->name, q->place[place], m->name) == -1))
+		renameat(q->tmp, m->tmp_name, q->place[place], m->name) == -1))
 		m->error = errno;
 	error = m->error;
 	if (error == 0) {
@@ -227,6 +245,7 @@ queue_commit(struct msg *m, queue_committed *handler, void *arg)
 	m->arg = arg;
 	*q->group_end = m;
 	q->group_end = &m->next;
+	q->committing++;
 }
 
 /* ---- group commit ---- */
@@ -244,7 +263,7 @@ name_and_start(struct queue *q, struct msg *m)
 {
 	if (m->error != 0)
 		return;
-	if (renameat2(q->tmp, m->name, q->place[PLACE_NEW], m->name,
+	if (renameat2(q->tmp, m->tmp_name, q->place[PLACE_NEW], m->name,
 		RENAME_NOREPLACE) == -1) {
 		m->error = errno;
 		if (m->error == ENOENT)
@@ -369,6 +388,7 @@ tell(struct msg *m)
 	queue_id id = m->id;
 	int error = m->error;
 
+	m->queue->committing--;
 	if (error == 0)
 		m->named = false, fd_close(&m->fd);
 	msg_abort(m);

@@ -40,24 +40,26 @@ what_is_wrong(const struct queue *q, const struct stat *st)
 	return "";
 }
 
-/* A power cut may leave a file both names of a rename.  In cur/ it is the
- * queue's to deal with, and the other name goes. */
+/* A power cut may leave a file both names of a rename.  Where the queue looks
+ * it is the queue's to deal with, and the other name goes. */
 static void
-drop_other_name(struct queue *q, const char *name, const struct stat *st)
+drop_other_name(struct queue *q, enum queue_place place, const char *name,
+    const struct stat *st)
 {
 	enum queue_place i;
 	struct stat other;
 
 	for (i = 0; i < PLACES; i++) {
-		if (i == PLACE_CUR ||
+		if (i == place ||
 		    fstatat(q->place[i], name, &other, AT_SYMLINK_NOFOLLOW) ==
 			-1 ||
 		    other.st_ino != st->st_ino || other.st_dev != st->st_dev ||
 		    unlinkat(q->place[i], name, 0) == -1)
 			continue;
 		q->unsynced[i] = true;
-		log_warning("qmgr", "%s was in cur/ and in %s/; it is in cur/",
-		    name, spool_place_name(i));
+		log_warning("qmgr", "%s was in %s/ and in %s/; it is in %s/",
+		    name, spool_place_name(place), spool_place_name(i),
+		    spool_place_name(place));
 	}
 }
 
@@ -74,8 +76,9 @@ spool_open(struct queue *q, enum queue_place place, const char *name, int flags,
 	*why = "";
 	if (fstatat(q->place[place], name, st, AT_SYMLINK_NOFOLLOW) == -1)
 		return -1;
-	if (place == PLACE_CUR && !q->read_only && st->st_nlink > 1) {
-		drop_other_name(q, name, st);
+	if ((place == PLACE_NEW || place == PLACE_CUR) && !q->read_only &&
+	    st->st_nlink > 1) {
+		drop_other_name(q, place, name, st);
 		if (fstatat(q->place[place], name, st, AT_SYMLINK_NOFOLLOW) ==
 		    -1)
 			return -1;
@@ -115,36 +118,6 @@ spool_condemn(struct queue *q, enum queue_place place, const char *name,
 
 /* ---- a message on its way out ---- */
 
-static int
-rename_to_cur(const struct queue *q, const char *name)
-{
-	return renameat2(q->place[PLACE_NEW], name, q->place[PLACE_CUR], name,
-	    RENAME_NOREPLACE);
-}
-
-/* To cur/, where it stays until it is finished. */
-static int
-move_to_cur(struct queue *q, const char *name)
-{
-	int ret = rename_to_cur(q, name);
-
-	if (ret == -1 && errno == ENOENT &&
-	    faccessat(q->place[PLACE_NEW], name, F_OK, AT_SYMLINK_NOFOLLOW) ==
-		0) {
-		spool_recover(q); /* it is cur/ that is not there */
-		ret = rename_to_cur(q, name);
-	}
-	if (ret == 0) {
-		q->unsynced[PLACE_NEW] = q->unsynced[PLACE_CUR] = true;
-		return 0;
-	}
-	if (errno == EEXIST)
-		spool_condemn(q, PLACE_NEW, name, "cur/ has one of that name");
-	else if (errno != ENOENT)
-		return -1;
-	return 0;
-}
-
 /*
  * Open a file of a place as an entry.
  * returns NULL with *why: what is wrong with it ("" : errno says it).
@@ -169,6 +142,7 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	}
 	e->id = id;
 	e->queue = q;
+	e->place = place;
 	e->size = head.content_octets;
 	e->has = head.content_has;
 	e->attempts = state.attempts;
@@ -181,40 +155,63 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	return e;
 }
 
-/* It stays in new/: what can't be a message of ours may be why. */
+/* What waits for its sync stays open for that, if it is worth one. */
 static void
-refuse_new(struct queue *q, const char *name)
+leave_file(struct entry *e, bool sync)
 {
-	const char *why;
-	int saved = errno;
-	int fd = spool_open(q, PLACE_NEW, name, O_RDONLY, NULL, &why);
+	struct queue *q = e->queue;
+	size_t i = 0;
 
-	errno = saved;
-	if (fd == -1 && *why != '\0') {
-		spool_condemn(q, PLACE_NEW, name, why);
-		errno = EBADMSG;
+	if (e->unsynced) {
+		while (q->mark[i].entry != e)
+			i++;
+		q->mark[i].entry = NULL;
+		if (sync)
+			return;
+		q->mark[i] = q->mark[--q->mark_count];
 	}
-	fd_close(&fd);
+	fd_close(&e->fd);
+}
+
+static void
+entry_free(struct entry *e, bool sync)
+{
+	leave_file(e, sync);
+	envelope_clear(&e->envelope);
+	free(e->reason);
+	free(e);
+}
+
+static struct entry *
+take_from(struct queue *q, enum queue_place place, queue_id id)
+{
+	char name[QUEUE_ID_MAX];
+	const char *why;
+	struct entry *e = open_entry(q, place, id, O_RDWR, &why);
+
+	if (e != NULL || *why == '\0')
+		return e;
+	queue_id_text(id, name);
+	spool_condemn(q, place, name, why);
+	errno = EBADMSG;
+	return NULL;
 }
 
 struct entry *
 queue_take(struct queue *q, queue_id id)
 {
-	struct entry *e;
+	struct entry *e = take_from(q, PLACE_NEW, id);
 	char name[QUEUE_ID_MAX];
-	const char *why;
 
+	if (e == NULL)
+		return errno == ENOENT ? take_from(q, PLACE_CUR, id) : NULL;
 	queue_id_text(id, name);
-	if (move_to_cur(q, name) == -1) {
-		refuse_new(q, name);
-		return NULL;
-	}
-	e = open_entry(q, PLACE_CUR, id, O_RDWR, &why);
-	if (e == NULL && *why != '\0') {
-		spool_condemn(q, PLACE_CUR, name, why);
-		errno = EBADMSG;
-	}
-	return e;
+	if (faccessat(q->place[PLACE_CUR], name, F_OK, AT_SYMLINK_NOFOLLOW) ==
+	    -1)
+		return e;
+	entry_free(e, true);
+	spool_condemn(q, PLACE_NEW, name, "cur/ has one of that name");
+	return take_from(q, PLACE_CUR, id);
 }
 
 /* Where others of its recipients wait comes before where some have failed. */
@@ -354,6 +351,39 @@ put_state(struct entry *e, const char *reason)
 	    strerror(errno));
 }
 
+static int
+rename_to_cur(const struct queue *q, const char *name)
+{
+	return renameat2(q->place[PLACE_NEW], name, q->place[PLACE_CUR], name,
+	    RENAME_NOREPLACE);
+}
+
+/* If it can't be moved it stays in new/, and after a restart it would only be
+ * tried too early. */
+void
+entry_tried(struct entry *e)
+{
+	struct queue *q = e->queue;
+	char name[QUEUE_ID_MAX];
+	int ret;
+
+	if (e->place != PLACE_NEW)
+		return;
+	queue_id_text(e->id, name);
+	ret = rename_to_cur(q, name);
+	if (ret == -1 && errno == ENOENT) {
+		spool_recover(q); /* cur/ may have been removed */
+		ret = rename_to_cur(q, name);
+	}
+	if (ret == 0) {
+		q->unsynced[PLACE_NEW] = q->unsynced[PLACE_CUR] = true;
+		e->place = PLACE_CUR;
+	} else {
+		log_error("qmgr", "%s can't be moved to cur/: %s", name,
+		    strerror(errno));
+	}
+}
+
 void
 entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
     const char *reason)
@@ -362,39 +392,13 @@ entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
 	e->next_ms = next_ms;
 	put_state(e, reason);
 	need_sync(e);
+	entry_tried(e);
 }
 
 void
 entry_note(struct entry *e, const char *reason)
 {
 	put_state(e, reason);
-}
-
-/* What waits for its sync stays open for that, if it is worth one. */
-static void
-leave_file(struct entry *e, bool sync)
-{
-	struct queue *q = e->queue;
-	size_t i = 0;
-
-	if (e->unsynced) {
-		while (q->mark[i].entry != e)
-			i++;
-		q->mark[i].entry = NULL;
-		if (sync)
-			return;
-		q->mark[i] = q->mark[--q->mark_count];
-	}
-	fd_close(&e->fd);
-}
-
-static void
-entry_free(struct entry *e, bool sync)
-{
-	leave_file(e, sync);
-	envelope_clear(&e->envelope);
-	free(e->reason);
-	free(e);
 }
 
 void
@@ -406,7 +410,7 @@ entry_close(struct entry *e)
 		return;
 	queue_id_text(e->id, name);
 	if (e->damaged)
-		spool_condemn(e->queue, PLACE_CUR, name,
+		spool_condemn(e->queue, e->place, name,
 		    "its content does not match its checksum");
 	entry_free(e, true);
 }
@@ -420,6 +424,16 @@ entry_done(struct entry *e)
 		entry_mark(e, i, RECIPIENT_SENT);
 }
 
+static int
+remove_file(const struct entry *e, const char *name)
+{
+	struct queue *q = e->queue;
+
+	if (spare_keep(q, e->place, name, e->content_at + e->size) == 0)
+		return 0;
+	return unlinkat(q->place[e->place], name, 0);
+}
+
 int
 entry_finish(struct entry *e)
 {
@@ -430,21 +444,21 @@ entry_finish(struct entry *e)
 
 	queue_id_text(e->id, name);
 	if (failed) {
-		ret = renameat(q->place[PLACE_CUR], name,
-		    q->place[PLACE_FAILED], name);
+		ret = renameat(q->place[e->place], name, q->place[PLACE_FAILED],
+		    name);
 		if (ret == -1)
 			log_error("qmgr", "%s can't be moved to failed/: %s",
 			    name, strerror(errno));
 		q->unsynced[PLACE_FAILED] = true;
 	} else {
-		ret = unlinkat(q->place[PLACE_CUR], name, 0);
+		ret = remove_file(e, name);
 		if (ret == -1) {
 			log_error("qmgr", "%s can't be removed: %s", name,
 			    strerror(errno));
 			entry_done(e);
 		}
 	}
-	q->unsynced[PLACE_CUR] = true;
+	q->unsynced[e->place] = true;
 	entry_free(e, failed || ret == -1);
 	return ret;
 }

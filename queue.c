@@ -8,19 +8,20 @@
  *   tmp new cur failed  meaning                          at start-up
  *    -   -   -    -     no such message
  *    +   -   -    -     being received, nobody was told   removed
- *    -   +   -    -     accepted (or, when not complete,  to be tried now; an
- *                       written at the moment of a crash) incomplete one: failed/
- *    -   -   +    -     tried before                      tried when it is due
+ *    -   +   -    -     accepted, perhaps being sent (or, to be tried now; an
+ *                       when not complete, written at     incomplete one: failed/
+ *                       the moment of a crash)
+ *    -   -   +    -     deferred                          tried when it is due
  *    -   -   -    +     given up, kept for the operator   left alone
  *
- * hold/ is as failed/.  Accepting: the file is written under tmp/ and renamed
+ * hold/ is as failed/, and tmp/ has spare files (spare.c).  Accepting: the file is written under tmp/ and renamed
  * to new/, then file and directory are synced, then the handler is called.
  * The name comes before the sync since that costs one journal commit instead
  * of two; it is safe as an incomplete file proves itself incomplete.
  *
  * Order decides what a crash can do: a delivery is marked at once, the report
- * to the sender is durable, or failed/ has the entry, before cur/ loses it, and
- * the removal comes last.  So a crash can repeat the deliveries and reports of
+ * to the sender is durable, or failed/ has the entry, before the queue loses it,
+ * and the removal comes last.  So a crash can repeat the deliveries and reports of
  * the last second, and lose none.
  */
 #include "spool.h"
@@ -116,6 +117,7 @@ spool_sync_places(struct queue *q)
 		}
 		q->unsynced[i] = false;
 	}
+	spares_synced(q);
 	return 0;
 }
 
@@ -177,6 +179,7 @@ spool_close(struct queue *q)
 
 	syncer_free(q->syncer);
 	free(q->mark);
+	spares_drop(q);
 	for (i = 0; i < PLACES; i++)
 		fd_close(&q->place[i]);
 	fd_close(&q->tmp);
@@ -289,7 +292,7 @@ queue_unsynced(const struct queue *q)
 		if (q->unsynced[i])
 			return true;
 	}
-	return q->mark_count > 0;
+	return q->mark_count > 0 || q->spares.count > 0;
 }
 
 void
@@ -308,4 +311,5 @@ queue_sync_marks(struct queue *q)
 	}
 	q->mark_count = 0;
 	(void)spool_sync_places(q);
+	spares_age(q);
 }

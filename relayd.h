@@ -59,13 +59,11 @@ void log_warning(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_info(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_debug(const char *part, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* The same for a signal handler: an error's line without its time, made while
- * there is time (of text without quotes; its length is returned), and written
- * later by what is async-signal-safe. */
+/* For a signal handler: an error's line without its time, made beforehand (text
+ * without quotes; returns its length), written by async-signal-safe calls. */
 enum { LOG_PREPARED = 320 };
 size_t log_prepare(char out[LOG_PREPARED], const char *text);
 void log_prepared(const char *line, size_t len);
-
 uint64_t log_lost(void); /* lines that could not be written, since start */
 
 /* ---- buf.c: bytes that know their length -------------------------------- */
@@ -394,6 +392,7 @@ struct entry {
 	const char *no_report;	/* why its sender gets none; not stored */
 	/* queue.c's own: */
 	struct queue *queue;
+	enum queue_place place;
 	int fd;
 	uint64_t content_at, read_at, notes_at;
 	uint32_t crc, crc_wanted;
@@ -401,11 +400,10 @@ struct entry {
 	bool unsynced;		/* marks that are not on stable storage yet */
 };
 
-/* Open a queued message to send it: moves it to cur/.  NULL: ENOENT it is
- * gone; EBADMSG it is damaged and now in failed/ (logged); else: later. */
+/* Open a queued message to send it; a new one stays so until it is deferred.
+ * NULL: ENOENT gone; EBADMSG damaged, now in failed/ (logged); else: later. */
 struct entry *queue_take(struct queue *q, queue_id id);
-/* Open a message for reading only, and tell where it is.  Errors as above, but
- * a damaged one stays where it is. */
+/* Only for reading, and tell where it is; a damaged one stays there. */
 struct entry *queue_look(struct queue *q, queue_id id, enum queue_place *place);
 /* Content in order.  0 at the end; -1 EBADMSG when the checksum of the whole
  * is wrong, before the last piece is handed out. */
@@ -417,6 +415,7 @@ void entry_mark(struct entry *e, size_t recipient, enum recipient_state state);
  * without it the report will say less. */
 void entry_diagnosed(struct entry *e, size_t recipient);
 void entry_warned(struct entry *e);
+void entry_tried(struct entry *e); /* not sent at once: to cur/ */
 /* Record an attempt: attempts, the next try, the reason (400 octets). */
 void entry_defer(struct entry *e, unsigned attempts, int64_t next_ms,
     const char *reason);

@@ -437,6 +437,20 @@ any_waiting(const struct envelope *e, bool tried)
 	return false;
 }
 
+static bool
+any_unsent(const struct delivery *d)
+{
+	size_t i;
+
+	for (i = 0; i < d->recipient_count; i++) {
+		enum verdict v = d->recipient[i].verdict;
+
+		if (v != VERDICT_SENT && v != VERDICT_NONE)
+			return true;
+	}
+	return false;
+}
+
 enum outcome
 settle(const struct settle_scene *scene, struct job *j)
 {
@@ -446,6 +460,8 @@ settle(const struct settle_scene *scene, struct job *j)
 	bool waiting, failed;
 	size_t i;
 
+	if (any_unsent(d))
+		entry_tried(entry); /* before the log says so */
 	for (i = 0; i < d->recipient_count; i++)
 		apply(scene, j, &d->recipient[i]);
 	waiting = envelope_count(e, RECIPIENT_WAITING) > 0;

@@ -1,6 +1,6 @@
 /*
  * The spool's inside: between envelope.c, spool.c, diagnosis.c, sync.c,
- * queue.c, commit.c, keep.c, entry.c, move.c, walk.c and history.c only.
+ * spare.c, queue.c, commit.c, keep.c, entry.c, move.c, walk.c and history.c only.
  *
  * A file of it:
  *
@@ -117,6 +117,16 @@ struct unsynced {
 	struct entry *entry; /* whose it is; NULL: to be closed then */
 };
 
+enum { SPARES_MAX = 128 };
+
+/* Files under tmp/ that may be overwritten (spare.c). */
+struct spares {
+	char name[SPARES_MAX][QUEUE_ID_MAX];
+	size_t ready; /* so many, from the first; the rest has to be synced */
+	size_t count;
+	bool used; /* lately */
+};
+
 /* The spool's directories, held open for life. */
 struct queue {
 	int top; /* the spool itself */
@@ -128,14 +138,16 @@ struct queue {
 	uint32_t next_chance; /* ... and the rest is counted */
 	struct msg *group;    /* waiting for their sync, oldest first */
 	struct msg **group_end;
+	size_t committing; /* and those that are being synced */
 	struct syncer *syncer;
 	int event;                /* tells of the end of a flight; -1: nobody */
 	struct flight *flight;    /* the group that is being synced, or NULL */
 	unsigned failures;        /* syncs failed in a row */
 	int64_t failing_until_ms; /* monotonic */
 	struct histogram commits; /* the time that a group's sync takes */
-	bool unsynced[PLACES];    /* removals and moves since the last sync */
-	struct unsynced *mark;    /* files with marks */
+	struct spares spares;
+	bool unsynced[PLACES]; /* removals and moves since the last sync */
+	struct unsynced *mark; /* files with marks */
 	size_t mark_count;
 };
 
@@ -159,5 +171,19 @@ void spool_condemn(struct queue *q, enum queue_place place, const char *name,
  * receives what it looks like; may be NULL. */
 int spool_open(struct queue *q, enum queue_place place, const char *name,
     int flags, struct stat *st, const char **why);
+
+/* ---- spare.c ---- */
+
+/* Instead of removing a file of so many octets from a place; -1: it is still
+ * there. */
+int spare_keep(struct queue *q, enum queue_place place, const char *name,
+    uint64_t octets);
+/* All directories are synced: what was kept may be overwritten. */
+void spares_synced(struct queue *q);
+/* One of them, for writing: its name under tmp/, the octets that it has; or
+ * -1. */
+int spare_open(struct queue *q, char name[QUEUE_ID_MAX], uint64_t *octets);
+void spares_drop(struct queue *q); /* remove them */
+void spares_age(struct queue *q);  /* if none was used since the last call */
 
 #endif

@@ -4,6 +4,8 @@ Reads what strace logged of the daemon and plays it against a strict model of
 POSIX: of a file only what was there at its last fsync survives a power cut, of
 a directory only the entries it had at its own last fsync.  A rename is the
 loss of one entry and the gain of another, each durable with its directory.
+One to tmp/ removes a message: its file may be overwritten by another one once
+no power cut brings its old name back.
 
 An acknowledgement is "250 2.0.0 Ok: queued as ID" written to anything; at
 that moment, and until the message is removed, some directory of the spool
@@ -46,6 +48,7 @@ class Node:
     version: int = 0
     durable: int = 0
     links: int = 1
+    removed: object = None  # the message whose file this was
     entries: dict = dataclasses.field(default_factory=dict)
     durable_entries: dict = dataclasses.field(default_factory=dict)
 
@@ -94,13 +97,29 @@ class Model:
         if node.durable < version:
             return "its content is not on stable storage"
 
-        def reachable(directory):
-            return any(
-                (child is node and key == name) or reachable(child)
-                for key, child in directory.durable_entries.items())
-        if not reachable(self.root):
+        if name not in self.durable_names(node, self.root):
             return "its directory entry is not on stable storage"
         return None
+
+    def durable_names(self, node, directory):
+        names = []
+        for name, child in directory.durable_entries.items():
+            names += [name] * (child is node)
+            names += self.durable_names(node, child)
+        return names
+
+    def write(self, where, node):
+        node.version += 1
+        if node.removed and (names := self.durable_names(node.removed,
+                                                         self.root)):
+            self.complain(where, f"{names[0]} is overwritten, and a power cut "
+                          "brings its name back")
+
+    def keep(self, old, new):
+        """Of a removed message its file is kept."""
+        node = self.leave(old)
+        node.links -= 1
+        self.enter(new, Node(removed=node))
 
     def complain(self, where, text):
         self.violations.append(f"line {where}: {text}")
@@ -213,7 +232,7 @@ class Player:
                 arguments = arguments.split(", ", 2)[2]
             node = self.node(arguments)
             if node:
-                node.version += 1
+                model.write(number, node)
         elif call in ("sync", "syncfs", "io_uring_setup"):
             raise ValueError(f"line {number}: {call} is not in the model")
         else:
@@ -232,6 +251,9 @@ class Player:
                 model.find(paths[0]).version += 1
         elif call in ("mkdir", "mkdirat"):
             model.enter(paths[0], Node())
+        elif call in ("rename", "renameat", "renameat2") and \
+                paths[1].startswith(f"{model.spool}/tmp/"):
+            model.keep(*paths)
         elif call in ("rename", "renameat", "renameat2"):
             model.enter(paths[1], model.leave(paths[0]))
         elif call in ("link", "linkat"):

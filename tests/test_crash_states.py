@@ -83,9 +83,9 @@ def acknowledged_before_commit(events):
                    named("end-sync", r"/(?:tmp|new)/(\w+)$"))
 
 
-opened = named("open", r"/cur/(\w+)$")
-written = named("write", r"/cur/(\w+)$")
-unlinked = named("unlink", r"/cur/(\w+)$")
+opened = named("open", r"/(?:new|cur)/(\w+)$")
+written = named("write", r"/(?:new|cur)/(\w+)$")
+unlinked = named("unlink", r"/(?:new|cur)/(\w+)$")
 
 
 def marked_before_the_reply(events):
@@ -111,7 +111,7 @@ def original_removed_before_its_report(events):
     originals = set(re.findall(
         r"bounce\[\d+\]: (\w+): sender non-delivery",
         "\n".join(said(one) for one in events if one.kind == "said")))
-    unlinks = {named("unlink", r"/cur/(\w+)$")(one): one for one in events}
+    unlinks = {unlinked(one): one for one in events}
     for event in events:
         about = re.search(rb"X-Relayd-Queue-ID: (\w+)\r\n[^\0]*"
                           rb"Action: failed", event.data) \
@@ -125,7 +125,7 @@ def original_removed_before_its_report(events):
 
 
 def no_sync_of_marks(events):
-    return without_syncs(events, r"/cur/\w+$")
+    return without_syncs(events, r"/(?:new|cur)/\w+$")
 
 
 MISTAKES = [

@@ -48,6 +48,10 @@ if fault != "no sync of cur":
 os.fsync(new)
 os.unlink("A1", dir_fd=cur)
 os.fsync(cur)
+os.rename("A2", "A2", src_dir_fd=new, dst_dir_fd=tmp)
+if fault != "overwritten too early":
+    os.fsync(new)
+os.pwrite(file, b"E", 0)
 """
 
 
@@ -72,6 +76,7 @@ def test_a_writer_in_the_right_order_passes(directory):
     ("acknowledged too early", "directory entry"),
     ("no sync of new", "directory entry"),
     ("no sync of cur", "would now be lost"),
+    ("overwritten too early", "A2 is overwritten"),
 ])
 def test_a_planted_fault_is_found(directory, fault, word):
     acknowledged, violations = write(directory, fault)

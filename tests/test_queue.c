@@ -351,6 +351,7 @@ what_has_moved_to_cur_is_there_before_new_forgets_it(void **state)
 	struct spool *s = *state;
 	struct entry *e = queue_take(s->queue, add(s, 2, "body\r\n"));
 
+	entry_defer(e, 1, 0, "try again");
 	fault.syncs = 0;
 	(void)add(s, 1, "body\r\n");
 	assert_int_equal(fault.syncs, 3);
@@ -597,7 +598,7 @@ a_taken_message_is_what_was_committed(void **state)
 	struct entry *e = queue_take(s->queue, id);
 
 	assert_non_null(e);
-	assert_places(s, 0, 0, 1, 0);
+	assert_places(s, 0, 1, 0, 0);
 	assert_string_equal(e->envelope.sender, "from@here.example");
 	assert_string_equal(e->envelope.original_sender, "root");
 	assert_int_equal(e->envelope.uid, 1000);
@@ -791,7 +792,7 @@ what_cannot_be_removed_is_not_sent_again(void **state)
 	fault.unremovable = true;
 	assert_int_equal(entry_finish(e), -1);
 	fault.unremovable = false;
-	assert_places(s, 0, 0, 1, 0);
+	assert_places(s, 0, 1, 0, 0);
 	reopen(s);
 	e = queue_take(s->queue, id);
 	assert_int_equal(envelope_count(&e->envelope, RECIPIENT_SENT), 2);
@@ -851,6 +852,26 @@ a_mark_is_synced_while_its_message_is_sent(void **state)
 	assert_places(s, 0, 0, 0, 0);
 }
 
+static void
+a_message_is_new_until_it_is_deferred(void **state)
+{
+	struct spool *s = *state;
+	queue_id id = add(s, 1, "body\r\n");
+	struct entry *e = queue_take(s->queue, id);
+
+	entry_note(e, "the relayhost is down");
+	assert_places(s, 0, 1, 0, 0);
+	entry_defer(e, 1, 12345, "try again");
+	assert_places(s, 0, 0, 1, 0);
+	entry_defer(e, 2, 23456, "try again");
+	entry_close(e);
+	reopen(s);
+	e = queue_take(s->queue, id);
+	assert_int_equal(e->attempts, 2);
+	entry_finish(e);
+	assert_places(s, 0, 0, 0, 0);
+}
+
 /* Of a rename, a power cut may leave the new name and the old one. */
 static void
 a_name_that_a_crash_has_left_is_dropped(void **state)
@@ -866,7 +887,9 @@ a_name_that_a_crash_has_left_is_dropped(void **state)
 		struct queue_walk *w;
 		struct entry *e;
 
-		entry_close(queue_take(s->queue, id));
+		e = queue_take(s->queue, id);
+		entry_defer(e, 1, 0, "try again");
+		entry_close(e);
 		path_of(s, "cur", id, cur);
 		path_of(s, place[i], id, other);
 		assert_int_equal(link(cur, other), 0);
@@ -1345,7 +1368,7 @@ H8_to_H14_what_is_exchanged_meanwhile_is_not_followed(void **state)
 	for (i = 0; i < 2; i++) {
 		queue_id id = add(s, 1, short_body);
 
-		path_of(s, "cur", id, path);
+		path_of(s, "new", id, path);
 		fault.meanwhile = meanwhile[i];
 		fault.path = path;
 		assert_null(queue_take(s->queue, id));
@@ -1496,6 +1519,7 @@ main(void)
 		T(short_writes_go_on),
 
 		T(a_mark_is_synced_while_its_message_is_sent),
+		T(a_message_is_new_until_it_is_deferred),
 		T(a_name_that_a_crash_has_left_is_dropped),
 		T(a_start_syncs_what_the_last_daemon_has_moved),
 		T(a_replaced_message_has_its_new_content_and_states),
