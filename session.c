@@ -37,7 +37,8 @@ receive(struct session *s)
 		s->input.len += (size_t)n;
 		session_run(s);
 	} else if (n == -1 && (errno == EAGAIN || errno == EINTR)) {
-		return;
+		if (s->input.len == 0)
+			buf_free(&s->input);
 	} else if (s->state == LINGERING) {
 		s->gone = true;
 	} else {
