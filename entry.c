@@ -63,16 +63,31 @@ drop_other_name(struct queue *q, enum queue_place place, const char *name,
 	}
 }
 
+/* What was opened is what counts, whatever the name meant before. */
+static int
+open_and_prove(struct queue *q, enum queue_place place, const char *name,
+    int flags, struct stat *st, const char **why)
+{
+	int fd = openat(q->place[place], name,
+	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	*why = "";
+	if (fd == -1)
+		return -1;
+	if (fstat(fd, st) == 0) {
+		*why = what_is_wrong(q, st);
+		if (**why == '\0')
+			return fd;
+	}
+	fd_close(&fd);
+	return -1;
+}
+
 /* Looked at before it is opened, which alone sets some devices going. */
 int
 spool_open(struct queue *q, enum queue_place place, const char *name, int flags,
     struct stat *st, const char **why)
 {
-	struct stat own;
-	int fd;
-
-	if (st == NULL)
-		st = &own;
 	*why = "";
 	if (fstatat(q->place[place], name, st, AT_SYMLINK_NOFOLLOW) == -1)
 		return -1;
@@ -86,17 +101,20 @@ spool_open(struct queue *q, enum queue_place place, const char *name, int flags,
 	*why = what_is_wrong(q, st);
 	if (**why != '\0')
 		return -1;
-	fd = openat(q->place[place], name,
-	    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd == -1)
-		return -1;
-	if (fstat(fd, st) == 0) {
-		*why = what_is_wrong(q, st);
-		if (**why == '\0')
-			return fd;
-	}
-	fd_close(&fd);
-	return -1;
+	return open_and_prove(q, place, name, flags, st, why);
+}
+
+int
+spool_open_regular(struct queue *q, enum queue_place place, const char *name,
+    struct stat *st, const char **why)
+{
+	int fd;
+
+	errno = 0; /* a file that is not ours sets none */
+	fd = open_and_prove(q, place, name, O_RDONLY, st, why);
+	return fd != -1 || errno == ENOENT
+	    ? fd
+	    : spool_open(q, place, name, O_RDONLY, st, why);
 }
 
 void
@@ -130,11 +148,12 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	struct spool_head head;
 	struct spool_state state;
 	char name[QUEUE_ID_MAX];
+	struct stat st;
 
 	queue_id_text(id, name);
-	e->fd = spool_open(q, place, name, flags, NULL, why);
+	e->fd = spool_open(q, place, name, flags, &st, why);
 	if (e->fd != -1)
-		*why = spool_load(e->fd, id, &head, &state, &e->envelope);
+		*why = spool_load(e->fd, &st, id, &head, &state, &e->envelope);
 	if (e->fd == -1 || *why != NULL) {
 		fd_close(&e->fd);
 		free(e);

@@ -5,6 +5,8 @@
  */
 #include "spool.h"
 
+#include <sys/stat.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -55,14 +57,15 @@ release_from(struct queue *q, enum queue_place place, queue_id id,
 	struct spool_head head;
 	struct spool_state state;
 	const char *why;
-	int ret = -1, fd = spool_open(q, place, name, O_RDWR, NULL, &why);
+	struct stat st;
+	int ret = -1, fd = spool_open(q, place, name, O_RDWR, &st, &why);
 
 	if (fd == -1) {
 		if (*why != '\0')
 			errno = EBADMSG;
 		return -1;
 	}
-	why = spool_load(fd, id, &head, &state, &e);
+	why = spool_load(fd, &st, id, &head, &state, &e);
 	if (why != NULL) {
 		if (*why != '\0')
 			errno = EBADMSG;

@@ -543,17 +543,14 @@ load_envelope(const struct front *f, const struct spool_head *h,
 
 /* The end mark stands where the lengths say; only notes follow it. */
 static const char *
-check_end(const struct front *f, const struct spool_head *h)
+check_end(const struct front *f, uint64_t size, const struct spool_head *h)
 {
 	char end[SPOOL_END], wanted[SPOOL_END], next;
 	uint64_t at =
 	    SPOOL_ENVELOPE_AT + h->envelope_octets + h->content_octets;
-	struct stat st;
 	int got;
 
-	if (fstat(f->fd, &st) == -1)
-		return "";
-	if ((uint64_t)st.st_size < at + SPOOL_END)
+	if (size < at + SPOOL_END)
 		return "it is not complete";
 	got = front_read_at(f, end, sizeof(end), at);
 	if (got != 1)
@@ -561,9 +558,9 @@ check_end(const struct front *f, const struct spool_head *h)
 	spool_format_end(h->id, wanted);
 	if (memcmp(end, wanted, SPOOL_END) != 0)
 		return "its end mark is missing";
-	if ((uint64_t)st.st_size > at + SPOOL_END + SPOOL_NOTES_MAX)
+	if (size > at + SPOOL_END + SPOOL_NOTES_MAX)
 		return "too much follows its end mark";
-	if ((uint64_t)st.st_size == at + SPOOL_END)
+	if (size == at + SPOOL_END)
 		return NULL;
 	got = front_read_at(f, &next, 1, at + SPOOL_END);
 	if (got == 1 && memchr("nw", next, 3) == NULL) /* NUL: torn */
@@ -572,7 +569,7 @@ check_end(const struct front *f, const struct spool_head *h)
 }
 
 const char *
-spool_load(int fd, queue_id id, struct spool_head *head,
+spool_load(int fd, const struct stat *st, queue_id id, struct spool_head *head,
     struct spool_state *state, struct envelope *envelope)
 {
 	struct front front;
@@ -594,7 +591,7 @@ spool_load(int fd, queue_id id, struct spool_head *head,
 	    state);
 	if (envelope == NULL)
 		return NULL;
-	wrong = check_end(&front, head);
+	wrong = check_end(&front, (uint64_t)st->st_size, head);
 	if (wrong == NULL)
 		wrong = load_envelope(&front, head, envelope);
 	if (wrong != NULL)

@@ -65,13 +65,14 @@ int spool_format_envelope(const struct envelope *e, struct buf *out,
     uint32_t *crc);
 
 /*
- * Read and check all but the content.  envelope may be NULL: then it is
+ * Read and check all but the content; st is of the file.  envelope may be NULL: then it is
  * neither read nor checked.
  * returns NULL, or what is wrong with the file ("" : errno says it: try
  * again later, the file may be fine).
  */
-const char *spool_load(int fd, queue_id id, struct spool_head *head,
-    struct spool_state *state, struct envelope *envelope);
+const char *spool_load(int fd, const struct stat *st, queue_id id,
+    struct spool_head *head, struct spool_state *state,
+    struct envelope *envelope);
 
 /* A value must not contain what ends it, here or in a log line or on the wire:
  * no control byte at all. */
@@ -168,9 +169,13 @@ void spool_condemn(struct queue *q, enum queue_place place, const char *name,
 
 /* Open a file of a place for reading (writing: O_RDWR) and make sure that it
  * is a regular file of ours; -1 and *why ("" : errno says it) otherwise.  st
- * receives what it looks like; may be NULL. */
+ * receives what it looks like. */
 int spool_open(struct queue *q, enum queue_place place, const char *name,
     int flags, struct stat *st, const char **why);
+/* The same for reading, where the directory has just called it a regular file:
+ * no need to look at it first. */
+int spool_open_regular(struct queue *q, enum queue_place place,
+    const char *name, struct stat *st, const char **why);
 
 /* ---- spare.c ---- */
 

@@ -74,15 +74,15 @@ next_entry(struct queue_walk *w)
 	return d;
 }
 
-/* The next name, of the next place if need be; NULL at the end. */
-static const char *
-next_name(struct queue_walk *w)
+/* The next one, of the next place if need be; NULL at the end. */
+static const struct dirent *
+next_file(struct queue_walk *w)
 {
 	for (; w->place < PLACES; w->place++) {
 		const struct dirent *d = next_entry(w);
 
 		if (d != NULL)
-			return d->d_name;
+			return d;
 		if (w->dir != NULL)
 			(void)closedir(w->dir);
 		w->dir = NULL;
@@ -105,7 +105,7 @@ is_there(const struct queue_walk *w)
 
 /* What the file says; false when there is nothing to say. */
 static bool
-load(struct queue_walk *w, const char *name)
+load(struct queue_walk *w, const struct dirent *d)
 {
 	struct queue_info *info = &w->info;
 	struct envelope *envelope =
@@ -114,10 +114,12 @@ load(struct queue_walk *w, const char *name)
 	struct spool_state state = { .attempts = 0 };
 	const char *why = NULL;
 	struct stat st;
-	int fd = spool_open(w->queue, w->place, name, O_RDONLY, &st, &why);
+	int fd = d->d_type == DT_REG
+	    ? spool_open_regular(w->queue, w->place, d->d_name, &st, &why)
+	    : spool_open(w->queue, w->place, d->d_name, O_RDONLY, &st, &why);
 
 	if (fd != -1) {
-		why = spool_load(fd, info->id, &head, &state, envelope);
+		why = spool_load(fd, &st, info->id, &head, &state, envelope);
 		info->changed_ms = (int64_t)st.st_mtim.tv_sec * 1000;
 	}
 	fd_close(&fd);
@@ -128,7 +130,7 @@ load(struct queue_walk *w, const char *name)
 		why = NULL;
 	}
 	if (why != NULL) {
-		spool_condemn(w->queue, w->place, name, why);
+		spool_condemn(w->queue, w->place, d->d_name, why);
 		(void)snprintf(state.reason, sizeof(state.reason), "%s", why);
 	}
 	info->damaged = why != NULL;
@@ -141,9 +143,10 @@ load(struct queue_walk *w, const char *name)
 
 /* A name that is no id is not ours to touch; hidden ones are not told. */
 static bool
-visit(struct queue_walk *w, const char *name)
+visit(struct queue_walk *w, const struct dirent *d)
 {
 	struct queue_info *info = &w->info;
+	const char *name = d->d_name;
 
 	if (name[0] == '.')
 		return false;
@@ -161,7 +164,7 @@ visit(struct queue_walk *w, const char *name)
 		info->attempts = 0;
 		return true;
 	}
-	if (!load(w, name))
+	if (!load(w, d))
 		return false;
 	return !info->damaged || w->place == PLACE_FAILED ||
 	    w->queue->read_only;
@@ -170,10 +173,10 @@ visit(struct queue_walk *w, const char *name)
 bool
 queue_walk_next(struct queue_walk *w, const struct queue_info **info)
 {
-	const char *name;
+	const struct dirent *d;
 
-	while ((name = next_name(w)) != NULL) {
-		if (visit(w, name)) {
+	while ((d = next_file(w)) != NULL) {
+		if (visit(w, d)) {
 			*info = &w->info;
 			return true;
 		}

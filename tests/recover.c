@@ -17,6 +17,8 @@
 #include "../spool.h"
 #include "../transaction.h"
 
+#include <sys/stat.h>
+
 #include <openssl/sha.h>
 
 #include <fcntl.h>
@@ -126,12 +128,13 @@ __wrap_maildir_deliver(const char *path, struct delivery *d, int64_t wall_ms)
 
 /* False: it is damaged. */
 static bool
-load(int fd, queue_id id, struct envelope *e, struct buf *content)
+load(int fd, const struct stat *st, queue_id id, struct envelope *e,
+    struct buf *content)
 {
 	struct spool_head head;
 	struct spool_state state;
 
-	if (spool_load(fd, id, &head, &state, e) != NULL)
+	if (spool_load(fd, st, id, &head, &state, e) != NULL)
 		return false;
 	buf_reserve(content, head.content_octets + 1);
 	content->len = head.content_octets;
@@ -146,11 +149,12 @@ print_left(struct queue *q, const struct queue_info *info)
 	struct envelope e = { .uid = -1 };
 	struct buf content = { NULL, 0, 0 };
 	const char *why;
-	int fd = spool_open(q, info->place, info->name, O_RDONLY, NULL, &why);
+	struct stat st;
+	int fd = spool_open(q, info->place, info->name, O_RDONLY, &st, &why);
 	size_t i;
 
 	(void)printf("left %s %s ", spool_place_name(info->place), info->name);
-	if (fd == -1 || !load(fd, info->id, &e, &content)) {
+	if (fd == -1 || !load(fd, &st, info->id, &e, &content)) {
 		(void)printf("damaged\n");
 	} else {
 		print_digest(buf_span(&content));

@@ -1118,6 +1118,7 @@ H5_each_bit_of_head_and_envelope_counts(void **state)
 	struct spool_head head;
 	struct spool_state tried;
 	struct envelope e = { .uid = -1 };
+	struct stat st;
 	ssize_t size, at;
 	unsigned bit;
 	int fd;
@@ -1127,7 +1128,8 @@ H5_each_bit_of_head_and_envelope_counts(void **state)
 	size = read(fd, all, sizeof(all));
 	(void)close(fd);
 	assert_int_equal(pwrite(file, all, (size_t)size, 0), size);
-	assert_null(spool_load(file, id, &head, &tried, &e));
+	assert_int_equal(fstat(file, &st), 0);
+	assert_null(spool_load(file, &st, id, &head, &tried, &e));
 	envelope_clear(&e);
 	for (at = 0; at < size - SPOOL_END - (ssize_t)strlen(short_body);
 	     at++) {
@@ -1139,7 +1141,7 @@ H5_each_bit_of_head_and_envelope_counts(void **state)
 			const char *wrong;
 
 			assert_int_equal(pwrite(file, &c, 1, at), 1);
-			wrong = spool_load(file, id, &head, &tried, &e);
+			wrong = spool_load(file, &st, id, &head, &tried, &e);
 			envelope_clear(&e);
 			if (wrong == NULL && !is_content)
 				fail_msg("octet %zd, bit %u", at, bit);

@@ -1,8 +1,9 @@
-"""relayd starts again on a long queue."""
+"""relayd starts again on a long queue, and that queue is listed."""
 
 import json
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import spool_file
 from dialogue import (HELLO, MAIL, QUIT, RCPT, TEXT, Exchange, bdat, connect,
                       queued_ids)
-from harness import DAEMON_USER
+from harness import BIN, DAEMON_USER
 
 EACH = 5000     # messages in new/, and as many in cur/
 
@@ -63,6 +64,34 @@ def test_mail_is_taken_before_the_queue_has_been_read(make_daemon, host):
     early, late = (len(re.findall(opened, part)) for part in (before, after))
     assert early + late == EACH and early < late
     assert not re.search(listed, before) and re.search(listed, after)
+
+
+def listed(daemon, trace):
+    """How many messages, and with how many calls for files."""
+    done = subprocess.run(
+        ["strace", "-f", "-o", trace, BIN / "relayctl", "-f", daemon.file,
+         "queue"], stdout=subprocess.PIPE, check=True)
+    return done.stdout.count(b"c@d.example"), len(re.findall(
+        r"(?m)^\d+ +(?:open|stat|lstat|fstat|newfstat|statx|read|pread|close)"
+        r"\w*\(", trace.read_text("utf-8", "surrogateescape")))
+
+
+@pytest.mark.root
+def test_listing_takes_four_calls_a_message(make_daemon, host, tmp_path):
+    """Each file is opened, proved, read and closed, and no more."""
+    host.fault("GREETING", then="stall")    # nothing leaves
+    daemon = make_daemon().start()
+    submit(daemon)
+    assert daemon.stop() == 0
+    plant(daemon, 150)
+    many, calls_for_many = listed(daemon, tmp_path / "many.trace")
+    for place in "new", "cur":
+        for path in sorted((daemon.spool / place).iterdir())[25:]:
+            path.unlink()
+    few, calls_for_few = listed(daemon, tmp_path / "few.trace")
+    assert (many, few) == (300, 50)
+    # The directory itself takes some.
+    assert 0 <= calls_for_many - calls_for_few - 4 * (many - few) < 10
 
 
 if __name__ == "__main__":

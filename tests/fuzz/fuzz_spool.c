@@ -248,6 +248,15 @@ check_values(const struct envelope *e)
 	}
 }
 
+static const char *
+load(struct spool_head *head, struct spool_state *state, struct envelope *e)
+{
+	struct stat st;
+
+	assert(fstat(w.fd, &st) == 0);
+	return spool_load(w.fd, &st, ID, head, state, e);
+}
+
 /* What was loaded, written anew, is loaded as the same. */
 static void
 check_again(const struct envelope *e)
@@ -268,7 +277,7 @@ check_again(const struct envelope *e)
 	buf_add(&file, buf_span(&text));
 	buf_append(&file, end, sizeof(end));
 	store(buf_span(&file));
-	assert(spool_load(w.fd, ID, &was, &state, &again) == NULL);
+	assert(load(&was, &state, &again) == NULL);
 	assert(spool_format_envelope(&again, &other, &crc) == 0);
 	assert(crc == head.envelope_crc);
 	assert(span_equal(buf_span(&text), buf_span(&other)));
@@ -285,7 +294,7 @@ try_load(void)
 	struct spool_state state;
 	struct envelope e = { .uid = -1 };
 	char top[SPOOL_STATE_AT];
-	const char *wrong = spool_load(w.fd, ID, &head, &state, &e);
+	const char *wrong = load(&head, &state, &e);
 
 	if (wrong == NULL) {
 		check_values(&e);
