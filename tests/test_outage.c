@@ -291,8 +291,9 @@ a_new_message_is_left_alone_while_its_relay_is_paused(void **state)
 	entry_close(e);
 	turn(b);
 	w = queue_walk_new(b->queue, PLACE_NEW, 0);
-	assert_true(queue_walk_next(w, &info));
-	assert_int_equal(info->id, id);
+	do { /* the other one may come first */
+		assert_true(queue_walk_next(w, &info));
+	} while (info->id != id);
 	queue_walk_free(w);
 	assert_int_equal(waiting(b), 2);
 	serve_all(b, HOUR / SECOND);
