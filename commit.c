@@ -412,6 +412,7 @@ queue_sync(struct queue *q)
 {
 	struct msg *m, *group = NULL;
 
+	closer_run(q->closer);
 	if (q->flight == NULL && q->group != NULL)
 		begin_flight(q);
 	if (q->flight == NULL || !is_landed(q))

@@ -174,7 +174,8 @@ open_entry(struct queue *q, enum queue_place place, queue_id id, int flags,
 	return e;
 }
 
-/* What waits for its sync stays open for that, if it is worth one. */
+/* What waits for its sync stays open for that, if it is worth one, as that of a
+ * message that is over is not. */
 static void
 leave_file(struct entry *e, bool sync)
 {
@@ -189,7 +190,10 @@ leave_file(struct entry *e, bool sync)
 			return;
 		q->mark[i] = q->mark[--q->mark_count];
 	}
-	fd_close(&e->fd);
+	if (sync)
+		fd_close(&e->fd);
+	else
+		closer_add(q->closer, e->fd);
 }
 
 static void

@@ -178,6 +178,7 @@ spool_close(struct queue *q)
 	size_t i;
 
 	syncer_free(q->syncer);
+	closer_free(q->closer);
 	free(q->mark);
 	spares_drop(q);
 	for (i = 0; i < PLACES; i++)
@@ -201,6 +202,7 @@ queue_open(const char *path, unsigned flags, pid_t *owner)
 	q->read_only = (flags & QUEUE_READ_ONLY) != 0;
 	q->group_end = &q->group;
 	q->syncer = syncer_new();
+	q->closer = closer_new();
 	q->next_chance = (uint32_t)random_bits();
 	*owner = 0;
 	if (!q->read_only && mkdir(path, 0700) == -1 && errno != EEXIST)

@@ -1,5 +1,5 @@
 /*
- * The spool's inside: between envelope.c, spool.c, diagnosis.c, sync.c,
+ * The spool's inside: between envelope.c, spool.c, diagnosis.c, sync.c, close.c,
  * spare.c, queue.c, commit.c, keep.c, entry.c, move.c, walk.c and history.c only.
  *
  * A file of it:
@@ -110,6 +110,13 @@ bool syncer_is_done(struct syncer *s);
 void syncer_wait(struct syncer *s); /* until it is, taking part */
 void syncer_free(struct syncer *s);
 
+/* ---- close.c ---- */
+
+struct closer *closer_new(void);
+void closer_add(struct closer *c, int fd); /* to be closed by the next run */
+void closer_run(struct closer *c);         /* by a thread if they are several */
+void closer_free(struct closer *c);        /* when they are closed */
+
 /* ---- queue.c, commit.c, entry.c ---- */
 
 /* A file with what is not on stable storage yet. */
@@ -141,6 +148,7 @@ struct queue {
 	struct msg **group_end;
 	size_t committing; /* and those that are being synced */
 	struct syncer *syncer;
+	struct closer *closer;    /* of the files of what has been sent */
 	int event;                /* tells of the end of a flight; -1: nobody */
 	struct flight *flight;    /* the group that is being synced, or NULL */
 	unsigned failures;        /* syncs failed in a row */

@@ -383,6 +383,7 @@ try_entry(struct span words)
 		assert(errno == EBADMSG || w.taken);
 		return;
 	}
+	q.closer = closer_new();
 	assert(!w.linked);
 	check_values(&e->envelope);
 	if (read_content(e) && read_content(e)) {
@@ -393,6 +394,7 @@ try_entry(struct span words)
 		entry_close(e);
 	}
 	forget_marks(&q);
+	closer_free(q.closer);
 }
 
 int
