@@ -8,7 +8,6 @@
 #include "spool.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,7 +15,6 @@
 enum {
 	CLOSING_MAX = 64, /* of each kind */
 	WORTH_IT = 4,     /* that wait at the same time */
-	STACK_OCTETS = 128 << 10,
 };
 
 struct closer {
@@ -65,24 +63,6 @@ serve(void *arg)
 	return NULL;
 }
 
-/* Signals are the loop's. */
-static void
-make_thread(struct closer *c)
-{
-	pthread_attr_t attributes;
-	sigset_t all, before;
-
-	c->tried = true;
-	if (pthread_attr_init(&attributes) != 0)
-		return;
-	(void)pthread_attr_setstacksize(&attributes, STACK_OCTETS);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	c->made = pthread_create(&c->thread, &attributes, serve, c) == 0;
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)pthread_attr_destroy(&attributes);
-}
-
 struct closer *
 closer_new(void)
 {
@@ -114,8 +94,10 @@ closer_run(struct closer *c)
 {
 	size_t given = 0;
 
-	if (c->waiting_count >= WORTH_IT && !c->tried)
-		make_thread(c);
+	if (c->waiting_count >= WORTH_IT && !c->tried) {
+		c->made = spool_thread(&c->thread, serve, c) == 0;
+		c->tried = true;
+	}
 	if (c->waiting_count >= WORTH_IT && c->made)
 		given = hand_over(c);
 	close_all(c->waiting + given, c->waiting_count - given);

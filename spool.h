@@ -26,6 +26,8 @@
 
 #include "relayd.h"
 
+#include <pthread.h>
+
 enum {
 	SPOOL_VERSION = 1,
 	SPOOL_STATE_AT = 72,
@@ -95,6 +97,9 @@ void spool_format_note(const struct recipient *r, size_t index,
 bool spool_load_notes(int fd, uint64_t at, struct envelope *e, uint64_t *end);
 
 /* ---- sync.c ---- */
+
+/* A thread that no signal interrupts: they are the loop's.  0, or an errno. */
+int spool_thread(pthread_t *thread, void *run(void *arg), void *arg);
 
 struct sync_file {
 	int fd;

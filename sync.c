@@ -72,24 +72,31 @@ help(void *arg)
 	return NULL;
 }
 
-/* Signals are the loop's: none is to interrupt a helper. */
-static void
-make_helpers(struct syncer *s)
+int
+spool_thread(pthread_t *thread, void *run(void *arg), void *arg)
 {
 	pthread_attr_t attributes;
 	sigset_t all, before;
+	int error = pthread_attr_init(&attributes);
 
-	s->tried = true;
-	if (pthread_attr_init(&attributes) != 0)
-		return;
+	if (error != 0)
+		return error;
 	(void)pthread_attr_setstacksize(&attributes, STACK_OCTETS);
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	while (s->helpers < HELPERS &&
-	    pthread_create(&s->helper[s->helpers], &attributes, help, s) == 0)
-		s->helpers++;
+	error = pthread_create(thread, &attributes, run, arg);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	(void)pthread_attr_destroy(&attributes);
+	return error;
+}
+
+static void
+make_helpers(struct syncer *s)
+{
+	s->tried = true;
+	while (s->helpers < HELPERS &&
+	    spool_thread(&s->helper[s->helpers], help, s) == 0)
+		s->helpers++;
 }
 
 struct syncer *
