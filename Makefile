@@ -48,7 +48,7 @@ LAYERS = log buf util checksum loop \
     config_lex config_scan config_text config_keys config_host config_secret \
     config_tls config_reading config_relay config_check config \
     config_edit config_show \
-    envelope spool diagnosis sync close spare queue commit keep entry move walk history convert setup \
+    envelope spool diagnosis open sync close spare queue commit keep entry move walk history convert setup \
     trust connector handle scram auth helper conn advice dns \
     wire transaction pipeline relay maildir \
     due age settle quota window limit pace pace_links throttle pool backlog dispatch sched flush \

@@ -8,21 +8,22 @@
  *   tmp new cur failed  meaning                          at start-up
  *    -   -   -    -     no such message
  *    +   -   -    -     being received, nobody was told   removed
- *    -   +   -    -     accepted, perhaps being sent (or, to be tried now; an
- *                       when not complete, written at     incomplete one: failed/
- *                       the moment of a crash)
+ *    -   +   -    -     accepted, perhaps being sent     to be tried now; an
+ *                       (or, when not complete, written  incomplete one:
+ *                       at the moment of a crash)        failed/
  *    -   -   +    -     deferred                          tried when it is due
  *    -   -   -    +     given up, kept for the operator   left alone
  *
- * hold/ is as failed/, and tmp/ has spare files (spare.c).  Accepting: the file is written under tmp/ and renamed
- * to new/, then file and directory are synced, then the handler is called.
- * The name comes before the sync since that costs one journal commit instead
- * of two; it is safe as an incomplete file proves itself incomplete.
+ * hold/ is as failed/, and tmp/ has spare files (spare.c).  Accepting: the file
+ * is written under tmp/ and renamed to new/, then file and directory are
+ * synced, then the handler is called.  The name comes before the sync since
+ * that costs one journal commit instead of two; it is safe as an incomplete
+ * file proves itself incomplete.
  *
  * Order decides what a crash can do: a delivery is marked at once, the report
- * to the sender is durable, or failed/ has the entry, before the queue loses it,
- * and the removal comes last.  So a crash can repeat the deliveries and reports of
- * the last second, and lose none.
+ * to the sender is durable, or failed/ has the entry, before the queue loses
+ * it, and the removal comes last.  So a crash can repeat the deliveries and
+ * reports of the last second, and lose none.
  */
 #include "spool.h"
 

@@ -48,22 +48,12 @@ spares_synced(struct queue *q)
 	q->spares.ready = q->spares.count;
 }
 
-/* Nobody has put another file there, or made a second name for it. */
-static bool
-is_ours(int fd, uint64_t *octets)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
-		return false;
-	*octets = (uint64_t)st.st_size;
-	return true;
-}
-
 int
 spare_open(struct queue *q, char name[QUEUE_ID_MAX], uint64_t *octets)
 {
 	struct spares *s = &q->spares;
+	const char *why;
+	struct stat st;
 	int fd;
 
 	if (s->ready == 0)
@@ -75,10 +65,13 @@ spare_open(struct queue *q, char name[QUEUE_ID_MAX], uint64_t *octets)
 	memmove(s->name[s->ready], s->name[s->count], QUEUE_ID_MAX);
 	fd = openat(q->tmp, name,
 	    O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd != -1 && !is_ours(fd, octets))
+	/* It may have got another name meanwhile, or be another file. */
+	if (fd != -1 && spool_prove(q, fd, &st, &why) == -1)
 		fd_close(&fd);
 	if (fd == -1)
 		(void)unlinkat(q->tmp, name, 0);
+	else
+		*octets = (uint64_t)st.st_size;
 	return fd;
 }
 

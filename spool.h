@@ -1,6 +1,7 @@
 /*
- * The spool's inside: between envelope.c, spool.c, diagnosis.c, sync.c, close.c,
- * spare.c, queue.c, commit.c, keep.c, entry.c, move.c, walk.c and history.c only.
+ * The spool's inside: between envelope.c, spool.c, diagnosis.c, open.c, sync.c,
+ * close.c, spare.c, queue.c, commit.c, keep.c, entry.c, move.c, walk.c and
+ * history.c only.
  *
  * A file of it:
  *
@@ -67,8 +68,8 @@ int spool_format_envelope(const struct envelope *e, struct buf *out,
     uint32_t *crc);
 
 /*
- * Read and check all but the content; st is of the file.  envelope may be NULL: then it is
- * neither read nor checked.
+ * Read and check all but the content; st is of the file.  envelope may be
+ * NULL: then it is neither read nor checked.
  * returns NULL, or what is wrong with the file ("" : errno says it: try
  * again later, the file may be fine).
  */
@@ -176,19 +177,23 @@ int spool_sync_places(struct queue *q);
 /* Make a directory again that has been removed by hand. */
 void spool_recover(struct queue *q);
 
-/* Move what can't be a message of ours to failed/, or leave it; logged. */
-void spool_condemn(struct queue *q, enum queue_place place, const char *name,
-    const char *why);
+/* ---- open.c ---- */
 
-/* Open a file of a place for reading (writing: O_RDWR) and make sure that it
- * is a regular file of ours; -1 and *why ("" : errno says it) otherwise.  st
- * receives what it looks like. */
+/* Is what is open a regular file of ours?  -1 and *why ("" : errno says it)
+ * otherwise.  st receives what it looks like. */
+int spool_prove(const struct queue *q, int fd, struct stat *st,
+    const char **why);
+/* Open a file of a place for reading (writing: O_RDWR) and prove it.  -1 and
+ * *why as above. */
 int spool_open(struct queue *q, enum queue_place place, const char *name,
     int flags, struct stat *st, const char **why);
 /* The same for reading, where the directory has just called it a regular file:
  * no need to look at it first. */
 int spool_open_regular(struct queue *q, enum queue_place place,
     const char *name, struct stat *st, const char **why);
+/* Move what can't be a message of ours to failed/, or leave it; logged. */
+void spool_condemn(struct queue *q, enum queue_place place, const char *name,
+    const char *why);
 
 /* ---- spare.c ---- */
 

@@ -15,7 +15,7 @@ owners="sys/epoll.h=loop sys/signalfd.h=loop confuse.h=config
     auth.h=scram,auth,conn
     header.h=header,mime_header,downgrade,aliases,rewrite_header,notice
     mime.h=encode,mime_header,mime,downgrade,convert convert.h=convert,transaction
-    rewrite.h=rewrite,rewrite_header spool.h=envelope,spool,diagnosis,sync,close,spare,queue,commit,keep,entry,move,walk,history
+    rewrite.h=rewrite,rewrite_header spool.h=envelope,spool,diagnosis,open,sync,close,spare,queue,commit,keep,entry,move,walk,history
     crash.h=crash,relayd history.h=history,settle,sched,relayctl_history
     setup.h=setup,trust wire.h=wire,relay transaction.h=transaction,pipeline,relay,maildir
     sched.h=due,age,settle,quota,window,limit,pace,pace_links,throttle,pool,backlog,dispatch,sched,flush submit.h=listen,intake,requeue,submit,bounce,http
