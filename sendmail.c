@@ -220,13 +220,13 @@ mode_of_name(const char *program)
 
 /* The envelope sender: as given, else the caller. */
 static int
-take_sender(const struct options *o, struct buf *sender)
+take_sender(const struct options *o, struct caller *c, struct buf *sender)
 {
 	struct strings list = { 0 };
 	bool good;
 
 	if (o->sender == NULL) {
-		caller_add_login(sender);
+		caller_add_login(c, sender);
 		return EX_OK;
 	}
 	if (*o->sender == '\0' || strcmp(o->sender, "<>") == 0)
@@ -270,7 +270,8 @@ take_header_recipients(const struct message *m, struct strings *out)
 }
 
 static void
-add_from(const struct options *o, const char *sender, struct message *m)
+add_from(const struct options *o, struct caller *c, const char *sender,
+    struct message *m)
 {
 	struct buf name = { 0 }, login = { 0 };
 
@@ -280,9 +281,9 @@ add_from(const struct options *o, const char *sender, struct message *m)
 	if (o->name != NULL)
 		buf_add_text(&name, o->name);
 	else if (o->sender == NULL)
-		caller_add_full_name(&name);
+		caller_add_full_name(c, &name);
 	if (sender[0] == '\0')
-		caller_add_login(&login);
+		caller_add_login(c, &login);
 	message_add_from(m, span_trim(buf_span(&name)),
 	    sender[0] == '\0' ? buf_text(&login) : sender);
 	buf_free(&name);
@@ -315,6 +316,7 @@ deliver(const struct options *o, char **arguments)
 	struct message m = { .file = -1, .ask_limit = talk_size_limit };
 	struct buf sender = { 0 }, told = { 0 };
 	struct mail mail = { 0 };
+	struct caller caller = { .sought = false };
 	int status;
 
 	if (arguments[0] == NULL && !o->from_header)
@@ -322,14 +324,14 @@ deliver(const struct options *o, char **arguments)
 	status = message_read(&m, STDIN_FILENO,
 	    !o->keep_dots && isatty(STDIN_FILENO) == 1, &told);
 	if (status == EX_OK)
-		status = take_sender(o, &sender);
+		status = take_sender(o, &caller, &sender);
 	if (status == EX_OK)
 		status = take_recipients(arguments, &mail.recipients);
 	if (status == EX_OK && o->from_header)
 		status = take_header_recipients(&m, &mail.recipients);
 	if (status == EX_OK) {
 		mail.sender = buf_text(&sender);
-		add_from(o, mail.sender, &m);
+		add_from(o, &caller, mail.sender, &m);
 		mail.size = message_size(&m);
 		mail.notify = o->notify;
 		mail.ret = o->ret;
@@ -339,6 +341,7 @@ deliver(const struct options *o, char **arguments)
 	complain(buf_span(&told));
 	strings_free(&mail.recipients);
 	message_free(&m);
+	caller_free(&caller);
 	buf_free(&sender);
 	buf_free(&told);
 	return status;
@@ -350,11 +353,12 @@ verify(const struct options *o, char **arguments)
 {
 	struct buf sender = { 0 }, told = { 0 };
 	struct mail mail = { .verify = true };
+	struct caller caller = { .sought = false };
 	int status;
 
 	if (arguments[0] == NULL)
 		return refuse(EX_USAGE, "usage: no recipients", "");
-	status = take_sender(o, &sender);
+	status = take_sender(o, &caller, &sender);
 	if (status == EX_OK)
 		status = take_recipients(arguments, &mail.recipients);
 	if (status == EX_OK) {
@@ -363,6 +367,7 @@ verify(const struct options *o, char **arguments)
 	}
 	(void)write_all(STDOUT_FILENO, buf_span(&told));
 	strings_free(&mail.recipients);
+	caller_free(&caller);
 	buf_free(&sender);
 	buf_free(&told);
 	return status;

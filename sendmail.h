@@ -10,10 +10,17 @@
 
 /* ---- sendmail_caller.c: who calls it --------------------------------------- */
 
+/* Sought when it is asked for, once; zeroed before. */
+struct caller {
+	struct buf login, gecos; /* "": not known */
+	bool sought;
+};
+
 /* The login; one that is not known or can't stand in an address: "uid12". */
-void caller_add_login(struct buf *out);
+void caller_add_login(struct caller *c, struct buf *out);
 /* The first part of GECOS, where & is the login; "": not known. */
-void caller_add_full_name(struct buf *out);
+void caller_add_full_name(struct caller *c, struct buf *out);
+void caller_free(struct caller *c);
 
 /* ---- sendmail_message.c: the message as read from standard input --------- */
 

@@ -3,11 +3,12 @@
  */
 #include "sendmail.h"
 
+#include <sys/wait.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <stdio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { ENTRY_MAX = 4096 };
@@ -43,54 +44,52 @@ ask_getent(struct buf *line)
 }
 
 /* A line of passwd(5): login, password, uid, gid, GECOS, and more. */
-static bool
-take_line(struct span line, struct buf *login, struct buf *gecos)
+static void
+take_line(struct span line, struct caller *c)
 {
 	struct span field[5];
 	size_t i;
 
-	for (i = 0; i < sizeof(field) / sizeof(field[0]); i++)
+	for (i = 0; i < sizeof(field) / sizeof(field[0]); i++) {
 		if (!span_cut(line, ':', &field[i], &line))
-			return false;
-	buf_add(login, field[0]);
-	buf_add(gecos, field[4]);
-	return true;
+			return;
+	}
+	buf_add(&c->login, field[0]);
+	buf_add(&c->gecos, field[4]);
 }
 
 /*
  * The C library that sendmail is linked with may know no more than
  * /etc/passwd, thus no users of LDAP or systemd; getent is the system's.
  */
-static bool
-find_caller(struct buf *login, struct buf *gecos)
+static void
+find(struct caller *c)
 {
-	const struct passwd *user = getpwuid(getuid());
+	const struct passwd *user;
 	struct buf line = { 0 };
-	bool known = user != NULL;
 
+	if (c->sought)
+		return;
+	c->sought = true;
+	user = getpwuid(getuid());
 	if (user != NULL) {
-		buf_add_text(login, user->pw_name);
-		buf_add(gecos, span_of(user->pw_gecos));
+		buf_add_text(&c->login, user->pw_name);
+		buf_add(&c->gecos, span_of(user->pw_gecos));
 	} else {
 		ask_getent(&line);
-		known = take_line(buf_span(&line), login, gecos);
+		take_line(buf_span(&line), c);
 		buf_free(&line);
 	}
-	return known;
 }
 
 void
-caller_add_login(struct buf *out)
+caller_add_login(struct caller *c, struct buf *out)
 {
-	struct buf login = { 0 }, gecos = { 0 };
-
-	if (find_caller(&login, &gecos) &&
-	    smtp_address_valid(buf_span(&login), ADDRESS_BARE))
-		buf_add(out, buf_span(&login));
+	find(c);
+	if (smtp_address_valid(buf_span(&c->login), ADDRESS_BARE))
+		buf_add(out, buf_span(&c->login));
 	else
 		buf_printf(out, "uid%u", (unsigned)getuid());
-	buf_free(&login);
-	buf_free(&gecos);
 }
 
 /* Append the login with a capital. */
@@ -105,19 +104,24 @@ add_capitalized(struct buf *out, const struct buf *login)
 }
 
 void
-caller_add_full_name(struct buf *out)
+caller_add_full_name(struct caller *c, struct buf *out)
 {
-	struct buf login = { 0 }, gecos = { 0 };
 	struct span name, rest;
 	size_t i;
 
-	(void)find_caller(&login, &gecos);
-	(void)span_cut(buf_span(&gecos), ',', &name, &rest);
-	for (i = 0; i < name.len; i++)
+	find(c);
+	(void)span_cut(buf_span(&c->gecos), ',', &name, &rest);
+	for (i = 0; i < name.len; i++) {
 		if (name.data[i] == '&')
-			add_capitalized(out, &login);
+			add_capitalized(out, &c->login);
 		else
 			buf_add_char(out, name.data[i]);
-	buf_free(&login);
-	buf_free(&gecos);
+	}
+}
+
+void
+caller_free(struct caller *c)
+{
+	buf_free(&c->login);
+	buf_free(&c->gecos);
 }

@@ -776,13 +776,17 @@ def test_gecos_is_the_name(place, gecos, line):
 def test_c34_who_is_not_in_passwd_may_be_known_to_getent(
         place, answer, sender, line):
     place.serve()
+    asked = place.path / "asked"    # once, for login and name
+    asked.touch()
+    asked.chmod(0o666)
     done = run_with_passwd(
         place, "root:x:0:0:root:/root:/bin/sh",
-        f'[ "$*" = "passwd 12345" ] && echo "{answer}"; exit 2',
-        ["unshare", *as_user([])])
+        f'echo >>{asked}; [ "$*" = "passwd 12345" ] && echo "{answer}"; '
+        "exit 2", ["unshare", *as_user([])])
     assert (done.returncode, done.stderr) == (OK, b"")
     assert place.daemon.contents == [f"From: {line}\r\n\n".encode()]
     assert place.daemon.sender.startswith(f"MAIL FROM:<{sender}>")
+    assert asked.read_text() == "\n"
 
 
 @pytest.mark.parametrize("name", ["a" * 200, "a b", "a\\b", "\u00fc", "a\x1b"],
