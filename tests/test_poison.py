@@ -216,9 +216,9 @@ def test_what_the_loss_of_one_connection_of_two_costs(make_daemon, host, at,
 def test_what_it_costs_that_no_connection_is_left(make_daemon, host, kind, at,
                                                   connections, losses):
     """A new connection is six round trips, nearly half of what all of a
-    hundred messages take, and finding its pace again is two or three."""
+    hundred messages take, and finding its pace again is two."""
     assert_cost(make_daemon, host, kind, at, connections,
-                lambda clean: clean + 9.5 * losses)
+                lambda clean: clean + 8.5 * losses)
 
 
 if __name__ == "__main__":
