@@ -1,7 +1,7 @@
 /*
  * Files closed by somebody else: all of them, and when.
  */
-#include "spool.h"
+#include "../spool.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -47,7 +47,8 @@ def test_buffers_are_guarded(name):
     symbols = readelf("--syms", name)
     assert "__stack_chk_fail" in symbols
     static = "NEEDED" not in readelf("-d", name)
-    assert static or re.search(r"__(?:memcpy|snprintf|vsnprintf|read)_chk", symbols)
+    assert static or \
+        re.search(r"__(?:memcpy|snprintf|vsnprintf|read)_chk", symbols)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -7,11 +7,12 @@
  */
 #include "../spool.h"
 
+#include "spool_directory.h"
+
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -172,13 +173,9 @@ static int
 setup(void **state)
 {
 	struct spool *s = mem_alloc(sizeof(*s));
-	pid_t owner;
 
 	memset(&fault, 0, sizeof(fault));
-	(void)snprintf(s->path, sizeof(s->path), "/tmp/test_queue.XXXXXX");
-	assert_non_null(mkdtemp(s->path));
-	s->queue = queue_open(s->path, 0, &owner);
-	assert_non_null(s->queue);
+	s->queue = make_spool(s->path);
 	*state = s;
 	return 0;
 }
@@ -187,12 +184,9 @@ static int
 teardown(void **state)
 {
 	struct spool *s = *state;
-	char command[128];
 
 	memset(&fault, 0, sizeof(fault));
-	queue_close(s->queue);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", s->path);
-	assert_int_equal(system(command), 0);
+	remove_spool(s->path, s->queue);
 	free(s);
 	return 0;
 }
@@ -207,32 +201,14 @@ reopen(struct spool *s)
 	assert_non_null(s->queue);
 }
 
-/* Names in a directory of the spool, hidden ones apart. */
-static unsigned
-files_in(const struct spool *s, const char *place)
-{
-	char path[96];
-	DIR *dir;
-	const struct dirent *d;
-	unsigned n = 0;
-
-	(void)snprintf(path, sizeof(path), "%s/%s", s->path, place);
-	dir = opendir(path);
-	assert_non_null(dir);
-	while ((d = readdir(dir)) != NULL)
-		n += d->d_name[0] != '.';
-	(void)closedir(dir);
-	return n;
-}
-
 static void
 assert_places(const struct spool *s, unsigned tmp, unsigned new, unsigned cur,
     unsigned failed)
 {
-	assert_int_equal(files_in(s, "tmp"), tmp);
-	assert_int_equal(files_in(s, "new"), new);
-	assert_int_equal(files_in(s, "cur"), cur);
-	assert_int_equal(files_in(s, "failed"), failed);
+	assert_int_equal(files_in(s->path, "tmp"), tmp);
+	assert_int_equal(files_in(s->path, "new"), new);
+	assert_int_equal(files_in(s->path, "cur"), cur);
+	assert_int_equal(files_in(s->path, "failed"), failed);
 }
 
 static void
@@ -902,7 +878,7 @@ a_name_that_a_crash_has_left_is_dropped(void **state)
 		entry_mark(e, 0, RECIPIENT_SENT);
 		entry_finish(e);
 		assert_places(s, 0, 0, 0, 0);
-		assert_int_equal(files_in(s, "hold"), 0);
+		assert_int_equal(files_in(s->path, "hold"), 0);
 	}
 }
 
@@ -1397,7 +1373,7 @@ H16_foreign_names_are_left_alone(void **state)
 	w = queue_walk_new(s->queue, PLACES, 0);
 	assert_false(queue_walk_next(w, &info));
 	queue_walk_free(w);
-	assert_int_equal(files_in(s, "new"), 4);
+	assert_int_equal(files_in(s->path, "new"), 4);
 }
 
 static void
@@ -1427,9 +1403,9 @@ S1_H17_what_was_being_received_is_gone_after_a_restart(void **state)
 	(void)close(open(path, O_CREAT | O_WRONLY, 0600));
 	(void)snprintf(path, sizeof(path), "%s/tmp/not-ours", s->path);
 	(void)close(open(path, O_CREAT | O_WRONLY, 0600));
-	assert_int_equal(files_in(s, "tmp"), 2);
+	assert_int_equal(files_in(s->path, "tmp"), 2);
 	reopen(s);
-	assert_int_equal(files_in(s, "tmp"), 1);
+	assert_int_equal(files_in(s->path, "tmp"), 1);
 }
 
 /* The spool has one owner, so nobody else removes what it writes. */
@@ -1441,7 +1417,7 @@ H17_what_is_being_received_stays(void **state)
 	pid_t owner, child;
 	int status;
 
-	while (files_in(s, "tmp") == 0)
+	while (files_in(s->path, "tmp") == 0)
 		assert_int_equal(msg_write(m, span_of(short_body)), 0);
 	queue_close(queue_open(s->path, QUEUE_READ_ONLY, &owner));
 	child = fork();

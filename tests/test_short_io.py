@@ -42,8 +42,8 @@ def test_every_octet_arrives_once(make_daemon, host, short):
     for name, count in lines.items():
         done = daemon.sendmail(
             "-f", f"{name}@example.com",
-            *(f"{kind}@example.org" for kind in KINDS), program=PRELOADABLE, **short,
-            data=f"Subject: {name}\n\n{body(name, count)}".encode())
+            *(f"{kind}@example.org" for kind in KINDS), program=PRELOADABLE,
+            **short, data=f"Subject: {name}\n\n{body(name, count)}".encode())
         assert (done.returncode, done.stderr) == (0, b"")
     host.wait_messages(2)
     daemon.wait_log("to=<later@.*status=deferred", len(lines))

@@ -1,11 +1,12 @@
 /*
  * Files of messages that are over: what becomes of them, and when.
  */
-#include "spool.h"
+#include "../spool.h"
+
+#include "spool_directory.h"
 
 #include <sys/stat.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,12 +27,8 @@ static int
 setup(void **state)
 {
 	struct spool *s = mem_alloc(sizeof(*s));
-	pid_t owner;
 
-	(void)snprintf(s->path, sizeof(s->path), "/tmp/test_spare.XXXXXX");
-	assert_non_null(mkdtemp(s->path));
-	s->queue = queue_open(s->path, 0, &owner);
-	assert_non_null(s->queue);
+	s->queue = make_spool(s->path);
 	*state = s;
 	return 0;
 }
@@ -40,12 +37,8 @@ static int
 teardown(void **state)
 {
 	struct spool *s = *state;
-	char command[128];
 
-	if (s->queue != NULL)
-		queue_close(s->queue);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", s->path);
-	assert_int_equal(system(command), 0);
+	remove_spool(s->path, s->queue);
 	free(s);
 	return 0;
 }
@@ -130,23 +123,6 @@ file_of(const struct spool *s, const char *place, queue_id id)
 	return st.st_ino;
 }
 
-static unsigned
-files_in(const struct spool *s, const char *place)
-{
-	char path[96];
-	const struct dirent *d;
-	unsigned n = 0;
-	DIR *dir;
-
-	(void)snprintf(path, sizeof(path), "%s/%s", s->path, place);
-	dir = opendir(path);
-	assert_non_null(dir);
-	while ((d = readdir(dir)) != NULL)
-		n += d->d_name[0] != '.';
-	(void)closedir(dir);
-	return n;
-}
-
 /* It is what it was when it came. */
 static void
 assert_content(const struct spool *s, queue_id id, size_t octets)
@@ -185,7 +161,7 @@ a_file_is_overwritten_only_when_its_removal_is_durable(void **state)
 	third = arrive(s, 2000);
 	assert_int_equal(file_of(s, "new", third), file);
 	assert_content(s, third, 2000);
-	assert_int_equal(files_in(s, "tmp"), 0);
+	assert_int_equal(files_in(s->path, "tmp"), 0);
 }
 
 static void
@@ -214,11 +190,11 @@ a_file_is_kept_only_where_others_come_in(void **state)
 	queue_id first = arrive(s, 3000), second = arrive(s, 3000);
 
 	leave(s, first);
-	assert_int_equal(files_in(s, "tmp"), 0);
+	assert_int_equal(files_in(s->path, "tmp"), 0);
 	several_come(s);
 	sync_all(s);
 	leave(s, second);
-	assert_int_equal(files_in(s, "tmp"), 0);
+	assert_int_equal(files_in(s->path, "tmp"), 0);
 }
 
 static void
@@ -229,7 +205,7 @@ a_large_file_is_not_kept(void **state)
 
 	several_come(s);
 	leave(s, id);
-	assert_int_equal(files_in(s, "tmp"), 4); /* theirs */
+	assert_int_equal(files_in(s->path, "tmp"), 4); /* theirs */
 }
 
 static void
@@ -244,7 +220,7 @@ there_are_not_more_than_can_be_used(void **state)
 	several_come(s);
 	for (i = 0; i < SPARES_MAX + 10; i++)
 		leave(s, id[i]);
-	assert_int_equal(files_in(s, "tmp"), SPARES_MAX + 4);
+	assert_int_equal(files_in(s->path, "tmp"), SPARES_MAX + 4);
 }
 
 static void
@@ -258,12 +234,12 @@ what_is_not_used_for_a_while_is_removed(void **state)
 	leave(s, other);
 	sync_all(s);
 	(void)arrive(s, 10);
-	assert_int_equal(files_in(s, "tmp"), 1);
+	assert_int_equal(files_in(s->path, "tmp"), 1);
 	assert_true(queue_unsynced(s->queue));
 	queue_sync_marks(s->queue); /* one was used */
-	assert_int_equal(files_in(s, "tmp"), 1);
+	assert_int_equal(files_in(s->path, "tmp"), 1);
 	queue_sync_marks(s->queue);
-	assert_int_equal(files_in(s, "tmp"), 0);
+	assert_int_equal(files_in(s->path, "tmp"), 0);
 	assert_false(queue_unsynced(s->queue));
 }
 
@@ -276,10 +252,10 @@ nothing_is_left_at_the_end(void **state)
 	several_come(s);
 	leave(s, id);
 	sync_all(s);
-	assert_int_equal(files_in(s, "tmp"), 1);
+	assert_int_equal(files_in(s->path, "tmp"), 1);
 	queue_close(s->queue);
 	s->queue = NULL;
-	assert_int_equal(files_in(s, "tmp"), 0);
+	assert_int_equal(files_in(s->path, "tmp"), 0);
 }
 
 /* Somebody saves the spool with hard links, or plays tricks. */
