@@ -267,8 +267,7 @@ begin_section(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg)
 	struct config *c = r->config;
 	bool is_relay = strcmp(e->key, "relay") == 0;
 	struct span title = span_of(cfg_title(cfg));
-	const char *why =
-	    is_relay ? config_check_name(title) : config_check_listen(title);
+	const char *why = config_check_controls(title);
 	void *base;
 
 	if (is_relay) {
@@ -284,6 +283,9 @@ begin_section(struct config_reading *r, const struct scan_entry *e, cfg_t *cfg)
 		listen->line = e->line;
 		base = listen;
 	}
+	if (why == NULL)
+		why = is_relay ? config_check_name(title)
+			       : config_check_listen(title);
 	if (why != NULL)
 		config_refuse(r, e, "the name %s", why);
 	config_set_defaults(config_section_keys(e->key), base);

@@ -357,7 +357,8 @@ static int
 check_values(const struct config_place *p, const char *name,
     const struct strings *values, struct buf *error)
 {
-	size_t i, at;
+	const char *why;
+	size_t i;
 
 	if (p->row->kind == KEY_SECRET)
 		return refuse_place(name,
@@ -368,11 +369,11 @@ check_values(const struct config_place *p, const char *name,
 	    p->row->kind != KEY_DURATIONS)
 		return refuse_place(name, "takes one value", error);
 	/* The rest is config_load()'s, but this could change the syntax. */
-	for (i = 0; i < values->count; i++)
-		for (at = 0; values->item[i][at] != '\0'; at++)
-			if ((unsigned char)values->item[i][at] < ' ')
-				return refuse_place(name,
-				    "holds a control character", error);
+	for (i = 0; i < values->count; i++) {
+		why = config_check_controls(span_of(values->item[i]));
+		if (why != NULL)
+			return refuse_place(name, why, error);
+	}
 	return 0;
 }
 

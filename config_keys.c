@@ -458,13 +458,8 @@ check_texts(const struct config_key *key, const struct strings *values,
 
 	for (i = 0; i < values->count; i++) {
 		struct span value = span_of(values->item[i]);
-		const char *why = NULL;
-		size_t at;
+		const char *why = config_check_controls(value);
 
-		for (at = 0; at < value.len; at++)
-			if ((unsigned char)value.data[at] < ' ' ||
-			    value.data[at] == 127)
-				why = "holds a control character";
 		if (why == NULL && key->check != NULL &&
 		    !(value.len == 0 && optional))
 			why = key->check(value);

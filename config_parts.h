@@ -82,6 +82,7 @@ void config_report(const struct scan *s, const struct scan_entry *at,
 
 /* ---- config_text.c: what texts may be: NULL, or what is wrong ------------ */
 
+const char *config_check_controls(struct span value); /* whatever it is */
 const char *config_check_domain(struct span value);
 const char *config_check_path(struct span value);
 const char *config_check_path_or_none(struct span value);

@@ -9,6 +9,18 @@
 #include <string.h>
 
 const char *
+config_check_controls(struct span value)
+{
+	size_t i;
+
+	for (i = 0; i < value.len; i++) {
+		if ((unsigned char)value.data[i] < ' ' || value.data[i] == 127)
+			return "holds a control character";
+	}
+	return NULL;
+}
+
+const char *
 config_check_domain(struct span value)
 {
 	struct buf address = { 0 };

@@ -1081,6 +1081,8 @@ variables_come_from_the_environment(void **state)
 	assert_int_equal(setenv("RELAYD_TEST", "a\r\nb", 1), 0);
 	assert_refused(f, "relay x { host = \"${RELAYD_TEST}\" }",
 	    "1: relay.x.host: |control character");
+	assert_refused(f, RELAY "listen \"unix:/${RELAYD_TEST}\" {}",
+	    "2: listen.unix:/${RELAYD_TEST}: |control character");
 	assert_int_equal(setenv("RELAYD_TEST", "127.0.0.1:0", 1), 0);
 	c = load_good(f, RELAY "listen \"${RELAYD_TEST}\" {}");
 	assert_string_equal(c->listen[0].address, "127.0.0.1:0");
